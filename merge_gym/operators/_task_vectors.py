@@ -1,0 +1,121 @@
+"""What the operators share: task vectors, sparsification and consensus.
+
+A task vector is what fine-tuning added, ``expert - pretrained``. Many operators are a way to thin
+each task vector (*sparsify*) followed by a way to combine them (*consensus*); both kinds are here.
+Half-precision values are computed in float32 and cast back once, at the end.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Consensus = Literal["mean", "sum"]
+
+
+def work(tensor: Tensor) -> Tensor:
+    """The tensor in the precision operators compute in: float32, or float64 if it has that."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+def task_vectors(pretrained: Tensor, experts: Sequence[Tensor]) -> list[Tensor]:
+    """Each expert's difference from the pretrained values, as new tensors."""
+    base = work(pretrained)
+    return [work(expert) - base for expert in experts]
+
+
+def add(pretrained: Tensor, task_vector: Tensor) -> Tensor:
+    """The pretrained values moved by a task vector, in the pretrained values' own dtype."""
+    return (work(pretrained) + task_vector).to(pretrained.dtype)
+
+
+def weights(weight: float | Sequence[float], experts: int) -> list[float]:
+    """One weight per expert, from one for all or from one each."""
+    if isinstance(weight, Sequence):
+        return list(weight)
+    return [weight] * experts
+
+
+def weighted_sum(tensors: Sequence[Tensor], factors: Sequence[float]) -> Tensor:
+    """The sum of ``factor * tensor``, in one new tensor."""
+    total = tensors[0] * factors[0]
+    for tensor, factor in zip(tensors[1:], factors[1:], strict=True):
+        total.add_(tensor, alpha=factor)
+    return total
+
+
+def kept(density: float, numel: int) -> int:
+    """How many of ``numel`` entries a density keeps: the nearest number, but one if not zero."""
+    return max(1, round(density * numel)) if density > 0 else 0
+
+
+def keep_largest(tensor: Tensor, density: float) -> Tensor:
+    """Set all but the ``density`` share of entries with the largest magnitude to zero.
+
+    Entries that tie with the smallest kept magnitude are kept as well, so the outcome depends on
+    neither the order of the entries nor the device.
+    """
+    count = kept(density, tensor.numel())
+    if count == 0:
+        return torch.zeros_like(tensor)
+    magnitude = tensor.abs()
+    # kthvalue selects without sorting, and unlike quantile takes more than 2**24 entries.
+    threshold = magnitude.reshape(-1).kthvalue(tensor.numel() - count + 1).values
+    return tensor.where(magnitude >= threshold, 0)
+
+
+def seeded(generator: torch.Generator | None) -> torch.Generator:
+    """The given generator, or a fresh one seeded with 0."""
+    return torch.Generator().manual_seed(0) if generator is None else generator
+
+
+def uniform(tensor: Tensor, generator: torch.Generator) -> Tensor:
+    """Random numbers from [0, 1) in the tensor's shape, drawn on the generator's own device.
+
+    So a CPU generator gives the same numbers wherever the tensor lies.
+    """
+    drawn = torch.rand(tensor.shape, generator=generator, device=generator.device)
+    return drawn.to(tensor.device)
+
+
+def drop(
+    tensor: Tensor,
+    density: float,
+    generator: torch.Generator,
+    rescale: Literal["density", "l1"],
+) -> Tensor:
+    """Keep each entry with probability ``density`` and scale up what is left.
+
+    ``density`` divides by the probability, which preserves each entry's expectation; ``l1``
+    restores the sum of magnitudes of this very tensor.
+    """
+    left = tensor.where(uniform(tensor, generator) < density, 0)
+    if rescale == "density":
+        return left / density if density > 0 else left
+    remaining = left.abs().sum()
+    return left * (tensor.abs().sum() / remaining) if remaining > 0 else left
+
+
+def elect(vectors: Sequence[Tensor]) -> Tensor:
+    """The sign of the entries' sum: the direction with the greater total magnitude, or zero."""
+    total = vectors[0].clone()
+    for vector in vectors[1:]:
+        total.add_(vector)
+    return total.sign_()
+
+
+def agree(vectors: Sequence[Tensor], consensus: Consensus) -> Tensor:
+    """Elect a sign for each entry and combine only the values that have it.
+
+    ``mean`` divides by how many agree (the disjoint mean of TIES), ``sum`` does not.
+    """
+    sign = elect(vectors)
+    total = torch.zeros_like(sign)
+    count = torch.zeros_like(sign)
+    for vector in vectors:
+        agreeing = vector * sign > 0
+        total.add_(vector.where(agreeing, 0))
+        if consensus == "mean":
+            count.add_(agreeing)
+    return total.div_(count.clamp_(min=1)) if consensus == "mean" else total

@@ -1,0 +1,53 @@
+"""TIES-Merging."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from torch import Tensor
+
+from merge_gym.operators._task_vectors import (
+    Consensus,
+    add,
+    agree,
+    keep_largest,
+    task_vectors,
+    weights,
+)
+from merge_gym.operators.registry import Range, Weight, operator
+
+
+@operator(scope="model")
+def ties(
+    pretrained: Tensor,
+    experts: Sequence[Tensor],
+    *,
+    density: Annotated[float, Range(0, 1)] = 0.2,
+    weight: Weight = 1.0,
+    consensus: Consensus = "mean",
+) -> Tensor:
+    r"""Trim each task vector, elect a sign for each entry, and merge the values that have it.
+
+    .. math::
+        \hat\tau_i = \mathrm{keep\ largest}_{density}(\theta_i - \theta_{pt}), \quad
+        \gamma = \mathrm{sgn} \sum_i \lambda_i \hat\tau_i, \quad
+        \theta = \theta_{pt} + \frac{1}{|A|} \sum_{i \in A} \lambda_i \hat\tau_i, \quad
+        A = \{i : \mathrm{sgn}(\lambda_i \hat\tau_i) = \gamma \neq 0\}
+
+    entry by entry. ``density`` is the share kept (the paper's k, 20 %), ``weight`` is λ (1, the
+    paper's choice where nothing can be tuned), ``consensus="sum"`` leaves out the division by |A|.
+    An entry whose values cancel exactly elects no sign and keeps its pretrained value.
+
+    Scope: ``model``, the published code trims over the whole flattened model.
+
+    Source: Yadav et al. 2023, "TIES-Merging", arXiv:2306.01708, section 3 and algorithm 1.
+
+    Elsewhere: the authors' code keeps one entry more than the share, and gives a cancelled entry
+    the majority sign of the whole model. mergekit trims each tensor by itself, its default density
+    of 1 trims nothing, it breaks ties at the threshold by position, counts a cancelled entry as
+    positive, and divides by the agreeing experts' weights instead of their number. The code of
+    Reinforced Model Merging sums (density 0.3), and its trimming has no effect.
+    """
+    vectors = [keep_largest(vector, density) for vector in task_vectors(pretrained, experts)]
+    for vector, factor in zip(vectors, weights(weight, len(experts)), strict=True):
+        vector.mul_(factor)
+    return add(pretrained, agree(vectors, consensus))
