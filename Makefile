@@ -1,0 +1,26 @@
+# Every target does its own set-up: a virtual environment in .venv with the exact versions of constraints.txt.
+PYTHON ?= python3
+BIN := .venv/bin
+export HF_HUB_OFFLINE ?= 1
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: demo test lint clean
+
+demo: .venv/ready  ## train PPO on the default suite and write runs/demo
+	$(BIN)/python -m experiments.train run_dir=runs/demo
+
+test: .venv/ready  ## the tests, with branch coverage
+	$(BIN)/python -m pytest -n 2 --cov --cov-fail-under=95
+
+lint: .venv/ready
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade pip setuptools
+	$(BIN)/pip install --quiet -c constraints.txt torch
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[train,suites,dev]"
+	touch $@
+
+clean:
+	rm -rf .venv build *.egg-info .coverage .pytest_cache .mypy_cache .ruff_cache

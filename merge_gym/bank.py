@@ -1,0 +1,168 @@
+"""All that can stand at a layer: the experts' layers and the operators' outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from merge_gym import operators as operator_registry
+from merge_gym.messages import unknown_name
+from merge_gym.models import Parameters
+from merge_gym.models.parameters import SHARED
+from merge_gym.recipe import Layer, Recipe, Source
+from merge_gym.suites import Suite
+
+SourceLike = str | Mapping[str, Any] | Source
+
+
+class LayerBank:
+    """The candidates of a suite, each merged when it is first asked for and then kept.
+
+    Args:
+        suite: where the models come from.
+        operators: names or `{"name": …, hyper-parameters}`, in action order after the experts;
+            several variants of one operator may stand side by side. None: the suite's own.
+        shared: source of the parameters outside the layers: an expert's name or an operator.
+            None: the suite's own.
+
+    Attributes:
+        candidates: names of the N+M sources, in action order.
+        sources: the same, by value.
+        segments: {segment name: number of layers}.
+
+    Raises:
+        ValueError: an unknown operator, a hyper-parameter out of range, the same candidate twice.
+    """
+
+    def __init__(
+        self,
+        suite: Suite,
+        operators: Sequence[str | Mapping[str, Any]] | None = None,
+        shared: SourceLike | None = None,
+    ) -> None:
+        self.suite = suite
+        self.segments = dict(suite.adapter.segments)
+        given = suite.operators if operators is None else operators
+        self.sources = (
+            *(Source.expert(name) for name in suite.experts),
+            *(self._operator(spec) for spec in given),
+        )
+        self.candidates = (*suite.experts, *(_label(spec) for spec in given))
+        self._check_distinct()
+        self.shared = self.source(suite.shared if shared is None else shared)
+        self._models: dict[Source, Parameters] = {}
+
+    def source(self, spec: SourceLike) -> Source:
+        """A candidate or expert by name, or an operator by name, `{"name": …}` or value."""
+        if isinstance(spec, str) and spec in self.candidates:
+            return self.sources[self.candidates.index(spec)]
+        if isinstance(spec, Source):
+            return self._known(spec)
+        return self._operator(spec)
+
+    def layer(self, source: Source, segment: str, index: int) -> dict[str, Tensor]:
+        """The tensors of one candidate, by their names within the layer; not to be changed."""
+        return self.parameters(source).group((segment, index))
+
+    def shared_tensors(self, source: Source) -> dict[str, Tensor]:
+        """The parameters outside layers and heads, by full name; not to be changed."""
+        return self.parameters(source).group(SHARED)
+
+    def parameters(self, source: Source) -> Parameters:
+        """Every layer and the shared parameters of `source`."""
+        if source not in self._models:
+            self._models[source] = self._build(self._known(source))
+        return self._models[source]
+
+    def recipe(self, taken: Sequence[tuple[int, int]]) -> Recipe:
+        """The recipe of (layer, candidate) pairs; layers are numbered through all segments."""
+        segments = []
+        start = 0
+        for segment, size in self.segments.items():
+            layers = tuple(
+                Layer(layer - start, self.sources[candidate])
+                for layer, candidate in taken
+                if start <= layer < start + size
+            )
+            segments.append((segment, layers))
+            start += size
+        return Recipe(self.suite.digest, self.shared, tuple(segments))
+
+    def check(self, recipe: Recipe) -> None:
+        """ValueError unless `recipe` was made for this suite and its layers are in range."""
+        if recipe.suite != self.suite.digest:
+            raise ValueError(
+                f"the recipe was made for the suite with digest {recipe.suite}, this is "
+                f"{self.suite.name} with digest {self.suite.digest}: load the recipe's own suite"
+            )
+        if [name for name, _ in recipe.segments] != list(self.segments):
+            raise ValueError(f"a recipe here has the segments {', '.join(self.segments)}")
+        for segment, layers in recipe.segments:
+            size = self.segments[segment]
+            if outside := [layer.index for layer in layers if not 0 <= layer.index < size]:
+                raise ValueError(
+                    f"the recipe takes layers {outside} of {segment!r}, which has {size}: "
+                    f"0 to {size - 1}"
+                )
+
+    def label(self, source: Source) -> str:
+        """The candidate's name where `source` is one, else the source written out."""
+        if source in self.sources:
+            return self.candidates[self.sources.index(source)]
+        return str(source)
+
+    def _operator(self, spec: str | Mapping[str, Any]) -> Source:
+        settings = {"name": spec} if isinstance(spec, str) else dict(spec)
+        name = settings.pop("name", None)
+        if name is None:
+            raise ValueError(
+                f"an operator is a name or {{'name': …, hyper-parameters}}, got {spec!r}"
+            )
+        return Source.operator(
+            name, **operator_registry.check(name, settings, len(self.suite.experts))
+        )
+
+    def _known(self, source: Source) -> Source:
+        if source.kind == "operator":
+            return self._operator({"name": source.name, **dict(source.parameters)})
+        if source.name not in self.suite.experts:
+            raise ValueError(unknown_name("expert", source.name, self.suite.experts))
+        return source
+
+    def _check_distinct(self) -> None:
+        for index, source in enumerate(self.sources):
+            if source in self.sources[:index] or self.candidates[index] in self.candidates[:index]:
+                raise ValueError(
+                    f"candidate {self.candidates[index]!r} is in the bank twice; give each "
+                    f"operator other hyper-parameters, and no expert an operator's name"
+                )
+
+    def _build(self, source: Source) -> Parameters:
+        if source.kind == "expert":
+            return self.suite.experts[source.name].parameters
+        settings = dict(source.parameters)
+        scope = settings.pop("scope")
+        if "seed" in settings:
+            settings["generator"] = torch.Generator().manual_seed(settings.pop("seed"))
+        pretrained = self.suite.pretrained.parameters
+        experts = [expert.parameters.flat for expert in self.suite.experts.values()]
+        merged = torch.empty_like(pretrained.flat)
+        for span, shape in pretrained.stretches(scope):
+            merged[span] = operator_registry.merge(
+                source.name,
+                pretrained.flat[span].view(shape),
+                [expert[span].view(shape) for expert in experts],
+                **settings,
+            ).view(-1)
+        return Parameters(pretrained.layout, merged)
+
+
+def _label(spec: str | Mapping[str, Any]) -> str:
+    """`ties`, or `ties(density=0.3)` where hyper-parameters are given."""
+    if isinstance(spec, str):
+        return spec
+    name = spec.get("name", "")
+    return str(Source.operator(name, **{key: spec[key] for key in spec if key != "name"}))

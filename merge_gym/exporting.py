@@ -1,0 +1,110 @@
+"""A recipe as checkpoints that plain transformers loads."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from transformers import AutoImageProcessor
+
+from merge_gym.assembly import assemble
+from merge_gym.bank import LayerBank
+from merge_gym.recipe import Recipe
+from merge_gym.suites import Suite
+
+Scores = Mapping[str, Mapping[str, float]]
+
+
+def export(
+    recipe: Recipe, suite: Suite, directory: str | Path, scores: Scores | None = None
+) -> Path:
+    """Write the merged model: one Hugging Face checkpoint per task head, all with the same trunk.
+
+    The directory holds `<task>/` (config.json with the recipe's depth, model.safetensors in
+    float32, the image processor), `recipe.json` and a model card `README.md`. It is written under
+    a temporary name and renamed when complete; a directory that is there already is replaced.
+
+    Args:
+        recipe: what to build.
+        suite: the suite that the recipe was made for.
+        directory: where to write.
+        scores: {split: {task: metric}} for the model card.
+
+    Returns: the directory.
+
+    Raises:
+        ValueError: the recipe was made for another suite.
+    """
+    bank = LayerBank(suite)
+    bank.check(recipe)
+    target = Path(directory)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as temporary:
+        staged = Path(temporary) / "export"
+        for task, details in suite.tasks.items():
+            assemble(recipe, bank, task).save_pretrained(staged / task)
+            processor = AutoImageProcessor.from_pretrained(suite.experts[details.expert].location)
+            processor.save_pretrained(staged / task)
+        (staged / "recipe.json").write_text(recipe.to_json())
+        (staged / "README.md").write_text(_card(recipe, bank, scores or {}))
+        if target.exists():
+            shutil.rmtree(target)
+        staged.rename(target)
+    return target
+
+
+def _card(recipe: Recipe, bank: LayerBank, scores: Scores) -> str:
+    suite = bank.suite
+    layers = "\n".join(
+        f"| {segment} | {position} | {layer.index} | {layer.source} |"
+        for segment, entries in recipe.segments
+        for position, layer in enumerate(entries)
+    )
+    sizes = {split: _examples(suite, split) for split in ("search", "test")}
+    table = "\n".join(
+        f"| {task} | {split} | {sizes[split][task]} | {metric:.4f} |"
+        for split, values in scores.items()
+        for task, metric in values.items()
+    )
+    first = next(iter(suite.tasks))
+    return f"""---
+library_name: transformers
+tags: [merge, merge_gym]
+license: {suite.licence.lower() or "other"}
+---
+
+# A merge of {" and ".join(suite.experts)}
+
+{suite.description.strip()}
+
+Found by merge_gym in the suite `{suite.name}` (digest `{recipe.suite}`). One checkpoint per task;
+they differ in their heads only. `recipe.json` says exactly what each layer is made of.
+
+```python
+from transformers import AutoModelForImageClassification
+
+model = AutoModelForImageClassification.from_pretrained("{first}")
+```
+
+## Layers
+
+| segment | position | layer of the experts | source |
+|---|---|---|---|
+{layers}
+
+Parameters outside the layers: {recipe.shared}.
+
+## Scores
+
+| task | split | examples | metric |
+|---|---|---|---|
+{table or "| – | – | – | not scored |"}
+
+Rewards were computed on the search split; only the test split is a fair report.
+"""
+
+
+def _examples(suite: Suite, split: str) -> dict[str, int]:
+    return {name: len(task.splits[split]) for name, task in suite.tasks.items()}

@@ -1,0 +1,33 @@
+"""How an architecture opens: stem → layers (in segments) → tail, one adapter a family.
+
+A new family is one new file in this folder with a class decorated by `@adapter`; nothing else
+changes.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pkgutil import iter_modules
+
+from merge_gym.models import torchvision_shim
+
+torchvision_shim.install()
+
+from merge_gym.models.adapter import ADAPTERS, ModelAdapter, Place, adapter, adapter_for  # noqa: E402
+from merge_gym.models.checkpoint import Checkpoint, load_checkpoint  # noqa: E402
+from merge_gym.models.parameters import Layout, Parameters  # noqa: E402
+
+for _module in iter_modules(__path__):
+    import_module(f"{__name__}.{_module.name}")
+
+__all__ = [
+    "ADAPTERS",
+    "Checkpoint",
+    "Layout",
+    "ModelAdapter",
+    "Parameters",
+    "Place",
+    "adapter",
+    "adapter_for",
+    "load_checkpoint",
+]

@@ -1,0 +1,158 @@
+"""Reading a suite file, with every check that can be made before anything heavy runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from merge_gym.messages import unknown_name
+from merge_gym.models import Checkpoint, load_checkpoint
+from merge_gym.suites.data import load_split
+from merge_gym.suites.metrics import METRICS
+from merge_gym.suites.suite import Split, Suite, Task
+
+SHIPPED = Path(__file__).parent / "shipped"
+REQUIRED = ("name", "pretrained", "experts", "tasks")
+SPLITS = ("search", "test")
+
+
+def list_suites() -> tuple[str, ...]:
+    """Names of the suites that ship with the package."""
+    return tuple(sorted(_shipped()))
+
+
+def load_suite(suite: str | Path) -> Suite:
+    """Open a shipped suite by name, or any suite by the path of its file.
+
+    Raises:
+        ValueError: an unknown name, a file that lacks a field, experts that differ from the
+            pretrained model, damaged weights, empty or overlapping splits, labels outside the head.
+        FileNotFoundError: a checkpoint or data file that is not there.
+    """
+    path = _suite_path(suite)
+    description = _read(path)
+    experts = description["experts"]
+    pretrained = load_checkpoint(_location(path, description["pretrained"]))
+    models = {name: load_checkpoint(_location(path, place)) for name, place in experts.items()}
+    for name, model in models.items():
+        _check_same_architecture(name, model, pretrained)
+    tasks = {
+        name: _load_task(path, name, task, models) for name, task in description["tasks"].items()
+    }
+    return Suite(
+        name=description["name"],
+        description=description.get("description", ""),
+        licence=description.get("licence", ""),
+        pretrained=pretrained,
+        experts=models,
+        tasks=tasks,
+        operators=tuple(description.get("operators", ("average", "task_arithmetic", "ties"))),
+        shared=description.get("shared", "average"),
+    )
+
+
+def _shipped() -> dict[str, Path]:
+    return {file.stem: file for file in SHIPPED.glob("*/*.yaml")}
+
+
+def _suite_path(suite: str | Path) -> Path:
+    path = Path(suite)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise ValueError(f"there is no suite file {str(path)!r}")
+        return path.resolve()
+    if str(suite) not in _shipped():
+        raise ValueError(
+            unknown_name("suite", str(suite), list_suites())
+            + " A suite of your own is given by the path of its .yaml file."
+        )
+    return _shipped()[str(suite)]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    description = yaml.safe_load(path.read_text())
+    missing = [key for key in REQUIRED if key not in (description or {})]
+    if missing:
+        raise ValueError(f"the suite file {path} lacks {', '.join(missing)}")
+    return description
+
+
+def _location(path: Path, place: str) -> str:
+    """A path beside the suite file if it is there, else a hub name."""
+    beside = path.parent / place
+    return str(beside) if beside.exists() or place.startswith((".", "/")) else place
+
+
+def _check_same_architecture(name: str, expert: Checkpoint, pretrained: Checkpoint) -> None:
+    theirs, ours = _signature(expert), _signature(pretrained)
+    differences = [f"lacks {key}" for key in ours if key not in theirs]
+    differences += [f"has {key}, which the pretrained model lacks" for key in theirs.keys() - ours]
+    differences += [
+        f"{key} is {theirs[key]} instead of {ours[key]}"
+        for key in ours
+        if key in theirs and theirs[key] != ours[key]
+    ]
+    if differences:
+        shown = "; ".join(differences[:8])
+        more = f"; and {len(differences) - 8} more" if len(differences) > 8 else ""
+        raise ValueError(
+            f"expert {name!r} ({expert.location}) was not fine-tuned from the pretrained model "
+            f"({pretrained.location}): {shown}{more}"
+        )
+
+
+def _signature(model: Checkpoint) -> dict[str, str]:
+    """Shape and dtype on disk of every mergeable tensor, by readable name."""
+    return {
+        ".".join(filter(None, (group[0], str(group[1]) if group[0] else "", slot.name))): (
+            f"{list(slot.shape)} {model.dtype}"
+        )
+        for group, slots in model.parameters.layout.groups.items()
+        for slot in slots
+    }
+
+
+def _load_task(
+    path: Path, name: str, task: Mapping[str, Any], experts: Mapping[str, Checkpoint]
+) -> Task:
+    expert, metric = task["expert"], task.get("metric", "accuracy")
+    if expert not in experts:
+        raise ValueError(f"task {name!r}: {unknown_name('expert', expert, experts)}")
+    if metric not in METRICS:
+        raise ValueError(f"task {name!r}: {unknown_name('metric', metric, METRICS)}")
+    absent = [split for split in SPLITS if split not in task.get("data", {})]
+    if absent:
+        raise ValueError(f"task {name!r} names no data for its {' and '.join(absent)} split")
+    model = experts[expert]
+    splits = {
+        split: load_split(_location(path, task["data"][split]), task["columns"], model.location)
+        for split in SPLITS
+    }
+    _check_splits(name, splits, model.config.num_labels)
+    return Task(name, expert, metric, splits)
+
+
+def _check_splits(task: str, splits: Mapping[str, Split], classes: int) -> None:
+    for name, split in splits.items():
+        if len(split) == 0:
+            raise ValueError(f"the {name} split of task {task!r} is empty")
+        outside = sorted({int(label) for label in split.labels if not 0 <= label < classes})
+        if outside:
+            raise ValueError(
+                f"the {name} split of task {task!r} has labels {outside}, but its head has "
+                f"{classes} classes, 0 to {classes - 1}"
+            )
+    common = set(_fingerprints(splits["search"])) & set(_fingerprints(splits["test"]))
+    if common:
+        raise ValueError(
+            f"{len(common)} examples of task {task!r} stand in both its search and its test split; "
+            f"take them out of one"
+        )
+
+
+def _fingerprints(split: Split) -> list[bytes]:
+    columns = [value.flatten(1).numpy() for value in split.inputs.values()]
+    return [b"".join(column[row].tobytes() for column in columns) for row in range(len(split))]

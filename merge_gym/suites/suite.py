@@ -1,0 +1,100 @@
+"""The problem instance: a pretrained model, its experts, and the tasks they are merged for."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from torch import Tensor
+
+from merge_gym.models import Checkpoint, ModelAdapter, adapter_for
+
+
+@dataclass(frozen=True)
+class Split:
+    """Preprocessed examples.
+
+    Attributes:
+        inputs: what the model is called with, by argument name; first dimension n.
+        labels: int64, shape (n,).
+    """
+
+    inputs: Mapping[str, Tensor]
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: Any) -> Split:
+        """The examples at a slice or index array."""
+        return Split(
+            {name: value[index] for name, value in self.inputs.items()}, self.labels[index]
+        )
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a merged model is scored on.
+
+    Attributes:
+        name: the task's name.
+        expert: the expert whose head the task uses.
+        metric: a name in `merge_gym.suites.metrics`.
+        splits: `search` (rewards) and `test` (reports).
+    """
+
+    name: str
+    expert: str
+    metric: str
+    splits: Mapping[str, Split]
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Pretrained model + experts + tasks.
+
+    Attributes:
+        name, description, licence: as the suite file says.
+        pretrained: the common ancestor.
+        experts: the fine-tuned models by name, in action order.
+        tasks: the tasks by name.
+        operators: the suite's default bank, as LayerBank takes it.
+        shared: the default source of the parameters outside the layers.
+    """
+
+    name: str
+    description: str
+    licence: str
+    pretrained: Checkpoint
+    experts: Mapping[str, Checkpoint]
+    tasks: Mapping[str, Task]
+    operators: tuple[str | Mapping[str, Any], ...]
+    shared: str | Mapping[str, Any]
+
+    @cached_property
+    def adapter(self) -> ModelAdapter:
+        """How the suite's architecture opens."""
+        return adapter_for(self.pretrained.config)
+
+    @cached_property
+    def digest(self) -> str:
+        """A fingerprint of everything that a score depends on: weights, heads, examples, metrics;
+        the first 16 hexadecimal digits of a SHA-256."""
+        digest = hashlib.sha256()
+        for name, model in {"": self.pretrained, **self.experts}.items():
+            digest.update(name.encode())
+            _update(digest, model.parameters.flat, *model.head.values())
+        for task in self.tasks.values():
+            digest.update(f"{task.name}/{task.expert}/{task.metric}".encode())
+            for split in task.splits.values():
+                _update(digest, *split.inputs.values(), split.labels)
+        return digest.hexdigest()[:16]
+
+
+def _update(digest: hashlib._Hash, *tensors: Tensor) -> None:
+    for tensor in tensors:
+        digest.update(str(tuple(tensor.shape)).encode())
+        digest.update(tensor.contiguous().numpy().data)

@@ -1,0 +1,103 @@
+"""A suite small enough for tests: real handwritten digits, random experts around one ancestor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import datasets
+import numpy as np
+import torch
+import yaml
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from merge_gym.models import torchvision_shim
+
+torchvision_shim.install()
+
+from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor  # noqa: E402
+
+EXPERTS = ("low", "high")
+OPERATORS = ["average", {"name": "ties", "density": 0.5}, {"name": "dare", "density": 0.5}]
+
+
+def write_suite(directory: Path, layers: int = 3) -> Path:
+    """Write checkpoints, data and suite file under `directory`; returns the suite file."""
+    torch.manual_seed(0)
+    base = _model(layers)
+    _save(base, directory / "pretrained")
+    for expert in EXPERTS:
+        model = _model(layers)
+        model.load_state_dict(
+            {
+                name: value + 0.1 * torch.randn_like(value)
+                for name, value in base.state_dict().items()
+            }
+        )
+        _save(model, directory / expert)
+    return write_suite_file(directory, _write_data(directory))
+
+
+def write_suite_file(directory: Path, tasks: dict) -> Path:
+    file = directory / "tiny.yaml"
+    description = {
+        "name": "tiny",
+        "description": "Random experts on real digits.",
+        "licence": "BSD-3-Clause",
+        "pretrained": "pretrained",
+        "experts": {expert: expert for expert in EXPERTS},
+        "tasks": tasks,
+        "operators": OPERATORS,
+        "shared": "average",
+    }
+    file.write_text(yaml.safe_dump(description, sort_keys=False))
+    return file
+
+
+def _model(layers: int) -> ViTForImageClassification:
+    return ViTForImageClassification(
+        ViTConfig(
+            image_size=8,
+            patch_size=4,
+            num_channels=1,
+            hidden_size=16,
+            num_hidden_layers=layers,
+            num_attention_heads=2,
+            intermediate_size=32,
+            num_labels=5,
+        )
+    )
+
+
+def _save(model: ViTForImageClassification, directory: Path) -> None:
+    model.save_pretrained(directory)
+    ViTImageProcessor(
+        size={"height": 8, "width": 8}, image_mean=[0.5], image_std=[0.5]
+    ).save_pretrained(directory)
+
+
+def _write_data(directory: Path) -> dict:
+    digits = load_digits()
+    tasks = {}
+    for number, expert in enumerate(EXPERTS):
+        rows = np.flatnonzero(digits.target // 5 == number)
+        data = {}
+        for split, chosen in (("search", rows[:60]), ("test", rows[60:140])):
+            file = f"{expert}-{split}.parquet"
+            _write_rows(digits, chosen, directory / file)
+            data[split] = file
+        tasks[expert] = {
+            "expert": expert,
+            "metric": "accuracy",
+            "columns": {"input": "image", "label": "label"},
+            "data": data,
+        }
+    return tasks
+
+
+def _write_rows(digits, rows, file: Path) -> None:
+    images = [Image.fromarray((digits.images[row] * 15.9).astype(np.uint8)) for row in rows]
+    datasets.Dataset.from_dict(
+        {"image": images, "label": [int(digits.target[row]) % 5 for row in rows]},
+        features=datasets.Features({"image": datasets.Image(), "label": datasets.Value("int64")}),
+    ).to_parquet(file)
