@@ -29,7 +29,7 @@ class Place:
 
 
 class ModelAdapter(Protocol):
-    """One architecture, opened. Hidden states are whatever `stem` returns and `layer` maps on.
+    """One architecture, opened: `enter` each segment, run its layers, `tail` at the end.
 
     Attributes:
         segments: {segment name: its number of layers}, from the input to the output.
@@ -54,13 +54,26 @@ class ModelAdapter(Protocol):
     def layers(self, model: PreTrainedModel) -> dict[str, nn.ModuleList]:
         """The layer modules of each segment of `model`."""
 
-    def stem(self, model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Model inputs to the first hidden states."""
+    def enter(
+        self,
+        model: PreTrainedModel,
+        segment: str,
+        inputs: Mapping[str, Tensor],
+        previous: Tensor | None,
+    ) -> tuple[Tensor, Any]:
+        """The hidden states at the foot of `segment`, and whatever else its layers read.
 
-    def layer(self, module: nn.Module, hidden: Tensor) -> Tensor:
-        """Hidden states through one layer module."""
+        Args:
+            model: gives the shared parameters (the stem).
+            segment: the segment to enter.
+            inputs: what the model is called with.
+            previous: the last hidden states of the segment before; None for the first.
+        """
 
-    def tail(self, model: PreTrainedModel, hidden: Tensor) -> Tensor:
+    def layer(self, module: nn.Module, hidden: Tensor, context: Any) -> Tensor:
+        """Hidden states through one layer module; `context` is what `enter` returned beside."""
+
+    def tail(self, model: PreTrainedModel, hidden: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
         """The last hidden states to the head's logits, shape (batch, classes)."""
 
 

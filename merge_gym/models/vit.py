@@ -40,11 +40,17 @@ class ViTAdapter:
     def layers(self, model: PreTrainedModel) -> dict[str, nn.ModuleList]:
         return {"layers": model.vit.layers}
 
-    def stem(self, model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> Tensor:
-        return model.vit.embeddings(inputs["pixel_values"])
+    def enter(
+        self,
+        model: PreTrainedModel,
+        segment: str,
+        inputs: Mapping[str, Tensor],
+        previous: Tensor | None,
+    ) -> tuple[Tensor, None]:
+        return model.vit.embeddings(inputs["pixel_values"]), None
 
-    def layer(self, module: nn.Module, hidden: Tensor) -> Tensor:
+    def layer(self, module: nn.Module, hidden: Tensor, context: None) -> Tensor:
         return module(hidden, None)
 
-    def tail(self, model: PreTrainedModel, hidden: Tensor) -> Tensor:
+    def tail(self, model: PreTrainedModel, hidden: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
         return model.classifier(model.vit.layernorm(hidden)[:, 0])
