@@ -19,10 +19,15 @@ def work(tensor: Tensor) -> Tensor:
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
-def task_vectors(pretrained: Tensor, experts: Sequence[Tensor]) -> list[Tensor]:
-    """Each expert's difference from the pretrained values, as new tensors."""
+def task_vectors(
+    pretrained: Tensor, experts: Sequence[Tensor], weight: float | Sequence[float] = 1.0
+) -> list[Tensor]:
+    """Each expert's difference from the pretrained values times its weight, as new tensors."""
     base = work(pretrained)
-    return [work(expert) - base for expert in experts]
+    factors = weights(weight, len(experts))
+    return [
+        (work(expert) - base).mul_(factor) for expert, factor in zip(experts, factors, strict=True)
+    ]
 
 
 def add(pretrained: Tensor, task_vector: Tensor) -> Tensor:
@@ -37,12 +42,22 @@ def weights(weight: float | Sequence[float], experts: int) -> list[float]:
     return [weight] * experts
 
 
+def total(tensors: Sequence[Tensor]) -> Tensor:
+    """The sum of the tensors, in one new tensor."""
+    return weighted_sum(tensors, [1.0] * len(tensors))
+
+
 def weighted_sum(tensors: Sequence[Tensor], factors: Sequence[float]) -> Tensor:
     """The sum of ``factor * tensor``, in one new tensor."""
-    total = tensors[0] * factors[0]
+    result = tensors[0] * factors[0]
     for tensor, factor in zip(tensors[1:], factors[1:], strict=True):
-        total.add_(tensor, alpha=factor)
-    return total
+        result.add_(tensor, alpha=factor)
+    return result
+
+
+def rows(tensor: Tensor) -> Tensor:
+    """The tensor with its rows along the last dimension; a single number is a row by itself."""
+    return tensor if tensor.dim() > 0 else tensor.reshape(1)
 
 
 def kept(density: float, numel: int) -> int:
@@ -99,10 +114,7 @@ def drop(
 
 def elect(vectors: Sequence[Tensor]) -> Tensor:
     """The sign of the entries' sum: the direction with the greater total magnitude, or zero."""
-    total = vectors[0].clone()
-    for vector in vectors[1:]:
-        total.add_(vector)
-    return total.sign_()
+    return total(vectors).sign_()
 
 
 def agree(vectors: Sequence[Tensor], consensus: Consensus) -> Tensor:
@@ -111,11 +123,9 @@ def agree(vectors: Sequence[Tensor], consensus: Consensus) -> Tensor:
     ``mean`` divides by how many agree (the disjoint mean of TIES), ``sum`` does not.
     """
     sign = elect(vectors)
-    total = torch.zeros_like(sign)
-    count = torch.zeros_like(sign)
+    combined, count = torch.zeros_like(sign), torch.zeros_like(sign)
     for vector in vectors:
         agreeing = vector * sign > 0
-        total.add_(vector.where(agreeing, 0))
-        if consensus == "mean":
-            count.add_(agreeing)
-    return total.div_(count.clamp_(min=1)) if consensus == "mean" else total
+        combined.add_(vector.where(agreeing, 0))
+        count.add_(agreeing)
+    return combined.div_(count.clamp_(min=1)) if consensus == "mean" else combined

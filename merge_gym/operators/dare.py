@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from merge_gym.operators._task_vectors import add, drop, seeded, task_vectors, weighted_sum, weights
+from merge_gym.operators._task_vectors import add, drop, seeded, task_vectors, total
 from merge_gym.operators.registry import Range, Weight, operator
 
 
@@ -43,7 +43,5 @@ def dare(
     Model Merging the dropping has no effect.
     """
     random = seeded(generator)
-    thinned = [
-        drop(vector, density, random, rescale) for vector in task_vectors(pretrained, experts)
-    ]
-    return add(pretrained, weighted_sum(thinned, weights(weight, len(experts))))
+    vectors = task_vectors(pretrained, experts, weight)
+    return add(pretrained, total([drop(vector, density, random, rescale) for vector in vectors]))

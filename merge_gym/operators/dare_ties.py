@@ -13,7 +13,6 @@ from merge_gym.operators._task_vectors import (
     drop,
     seeded,
     task_vectors,
-    weights,
 )
 from merge_gym.operators.registry import Range, Weight, operator
 
@@ -48,9 +47,6 @@ def dare_ties(
     and ``dare`` for the rest.
     """
     random = seeded(generator)
-    thinned = [
-        drop(vector, density, random, rescale) for vector in task_vectors(pretrained, experts)
-    ]
-    for vector, factor in zip(thinned, weights(weight, len(experts)), strict=True):
-        vector.mul_(factor)
+    vectors = task_vectors(pretrained, experts, weight)
+    thinned = [drop(vector, density, random, rescale) for vector in vectors]
     return add(pretrained, agree(thinned, consensus))

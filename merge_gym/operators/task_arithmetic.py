@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from merge_gym.operators._task_vectors import add, task_vectors, weighted_sum, weights
+from merge_gym.operators._task_vectors import add, task_vectors, total
 from merge_gym.operators.registry import Weight, operator
 
 
@@ -27,5 +27,4 @@ def task_arithmetic(
     Elsewhere: mergekit agrees with ``normalize: false`` (its default) and has no default weight;
     the authors' code multiplies the sum by one coefficient, default 1.
     """
-    vectors = task_vectors(pretrained, experts)
-    return add(pretrained, weighted_sum(vectors, weights(weight, len(experts))))
+    return add(pretrained, total(task_vectors(pretrained, experts, weight)))

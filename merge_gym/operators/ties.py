@@ -11,7 +11,6 @@ from merge_gym.operators._task_vectors import (
     agree,
     keep_largest,
     task_vectors,
-    weights,
 )
 from merge_gym.operators.registry import Range, Weight, operator
 
@@ -47,7 +46,6 @@ def ties(
     positive, and divides by the agreeing experts' weights instead of their number. The code of
     Reinforced Model Merging sums (density 0.3), and its trimming has no effect.
     """
-    vectors = [keep_largest(vector, density) for vector in task_vectors(pretrained, experts)]
-    for vector, factor in zip(vectors, weights(weight, len(experts)), strict=True):
-        vector.mul_(factor)
-    return add(pretrained, agree(vectors, consensus))
+    vectors = task_vectors(pretrained, experts, weight)
+    trimmed = [keep_largest(vector, density) for vector in vectors]
+    return add(pretrained, agree(trimmed, consensus))
