@@ -50,7 +50,7 @@ class LayerBank:
             *(Source.expert(name) for name in suite.experts),
             *(self._operator(spec) for spec in given),
         )
-        self.candidates = (*suite.experts, *(_label(spec) for spec in given))
+        self.candidates = (*suite.experts, *(spec_name(spec) for spec in given))
         self._check_distinct()
         self.shared = self.source(suite.shared if shared is None else shared)
         self._models: dict[Source, Parameters] = {}
@@ -160,7 +160,7 @@ class LayerBank:
         return Parameters(pretrained.layout, merged)
 
 
-def _label(spec: str | Mapping[str, Any]) -> str:
+def spec_name(spec: str | Mapping[str, Any]) -> str:
     """`ties`, or `ties(density=0.3)` where hyper-parameters are given."""
     if isinstance(spec, str):
         return spec

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from merge_gym.bank import LayerBank
+    from merge_gym.recipe import Recipe
 
 PIXELS = 100  # per inch of a figure
 
@@ -77,6 +78,16 @@ def map_figure(
         axes.axvspan(cursor - 0.5, cursor + 0.5, fill=False, edgecolor="tab:orange", linewidth=2)
     figure.set_layout_engine("tight")
     return figure
+
+
+def recipe_map(recipe: Recipe, bank: LayerBank) -> NDArray[np.float32]:
+    """The merging map of a recipe whose sources are all in the bank, shape (N+M, L)."""
+    starts = np.cumsum([0, *bank.segments.values()])
+    merging_map = np.zeros((len(bank.candidates), starts[-1]), np.float32)
+    for (_, layers), start in zip(recipe.segments, starts, strict=False):
+        for layer in layers:
+            merging_map[bank.sources.index(layer.source), start + layer.index] += 1
+    return merging_map
 
 
 def _layer_names(bank: LayerBank) -> list[str]:

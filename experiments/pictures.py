@@ -1,0 +1,62 @@
+"""The pictures of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from merge_gym.bank import LayerBank
+from merge_gym.recipe import Recipe
+from merge_gym.rendering import map_figure, recipe_map
+
+
+def learning_curve(
+    raw: Sequence[float], smoothed: Sequence[float], marks: Mapping[str, float], window: int
+) -> Figure:
+    """Rewards over the scored episodes.
+
+    Args:
+        raw: each episode's own reward (metric × 100 on its subset).
+        smoothed: the reward that the agent saw.
+        marks: {label: level} of horizontal lines, such as the best uniform merge.
+        window: length in episodes of the running mean, one pass over the subsets.
+    """
+    figure = Figure(figsize=(8, 4.2), dpi=110)
+    axes = figure.subplots()
+    episodes = np.arange(1, len(raw) + 1)
+    axes.plot(episodes, raw, ".", color="0.75", markersize=3, label="reward of one subset")
+    axes.plot(
+        episodes, smoothed, color="tab:blue", linewidth=0.8, alpha=0.6, label="as seen by the agent"
+    )
+    if len(raw) >= window:
+        means = np.convolve(raw, np.ones(window) / window, "valid")
+        axes.plot(
+            episodes[window - 1 :],
+            means,
+            color="tab:orange",
+            linewidth=2,
+            label=f"mean of the last {window}",
+        )
+    for (label, level), style in zip(marks.items(), ("--", "-", ":"), strict=False):
+        axes.axhline(level, color="k", linestyle=style, lw=1, label=f"{label} ({level:.1f})")
+    axes.set_xlabel("scored episode")
+    axes.set_ylabel("mean metric × 100, search split")
+    axes.grid(color="0.92")
+    axes.legend(fontsize="small", loc="lower right")
+    figure.set_layout_engine("tight")
+    return figure
+
+
+def found_map(recipe: Recipe, bank: LayerBank, title: str) -> Figure:
+    """The merging map of a recipe."""
+    return map_figure(recipe_map(recipe, bank), bank, title=title)
+
+
+def save(figure: Figure, file: Path) -> None:
+    """Write a PNG under a temporary name and rename it."""
+    temporary = file.with_suffix(".tmp")
+    figure.savefig(temporary, format="png")
+    temporary.replace(file)

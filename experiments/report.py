@@ -1,0 +1,104 @@
+"""What a run reports: every expert, every uniform merge and the found recipe, on both splits."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import fmean
+from typing import Any
+
+from rich.table import Table
+
+from merge_gym.bank import LayerBank, spec_name
+from merge_gym.evaluation import Scorer
+from merge_gym.recipe import Recipe, Source
+
+SPLITS = ("search", "test")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model of the table.
+
+    Attributes:
+        kind: `expert`, `uniform` (one operator for the whole model) or `found`.
+        name: expert, operator or agent.
+        source: what the whole model is made of, by value; None for a found recipe.
+        search, test: {task: metric in [0, 1]} on the whole split.
+    """
+
+    kind: str
+    name: str
+    source: Mapping[str, Any] | None
+    search: Mapping[str, float]
+    test: Mapping[str, float]
+
+    def mean(self, split: str) -> float:
+        """The mean over tasks."""
+        return fmean(getattr(self, split).values())
+
+
+def reference_sources(bank: LayerBank, baselines: Iterable[Any]) -> dict[str, Source]:
+    """{name: source} of the experts, the bank's operators and further uniform merges."""
+    names = dict(zip(bank.sources, bank.candidates, strict=True))
+    for spec in baselines:
+        names.setdefault(bank.source(spec), spec_name(spec))
+    return {name: source for source, name in names.items()}
+
+
+def reference_row(name: str, source: Source, bank: LayerBank, evaluator: Scorer) -> Row:
+    """Score the merge of every parameter by one source, those outside the layers included."""
+    recipe = dataclasses.replace(Recipe.uniform(source, bank), shared=source)
+    kind = "expert" if source.kind == "expert" else "uniform"
+    return Row(kind, name, source.to_dict(), *_scores(recipe, evaluator))
+
+
+def found_row(name: str, recipe: Recipe, evaluator: Scorer) -> Row:
+    """Score what a search found."""
+    return Row("found", name, None, *_scores(recipe, evaluator))
+
+
+def _scores(recipe: Recipe, evaluator: Scorer) -> Iterable[dict[str, float]]:
+    return (evaluator.score(recipe, split) for split in SPLITS)
+
+
+def rows_to_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """The rows as plain values."""
+    return [asdict(row) for row in rows]
+
+
+def rows_from_json(data: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """The rows that `rows_to_json` wrote."""
+    return [Row(**entry) for entry in data]
+
+
+def results_table(rows: Sequence[Row], sizes: Mapping[str, int], title: str) -> Table:
+    """The rows as a table in percent, uniform merges from worst to best, the found recipe last.
+
+    Args:
+        rows: what to show.
+        sizes: {split: number of examples over all tasks}, for the header.
+        title: stands above.
+    """
+    tasks = list(rows[0].test)
+    table = Table(title=title, title_justify="left")
+    table.add_column("model")
+    for split in SPLITS:
+        for task in tasks:
+            table.add_column(f"{task}\n{split}", justify="right", style="dim")
+        table.add_column(f"mean\n{split} (n={sizes[split]})", justify="right")
+    order = {"expert": 0, "uniform": 1, "found": 2}
+    ranked = sorted(rows, key=lambda row: (order[row.kind], row.mean("search")))
+    for row, following in zip(ranked, [*ranked[1:], None], strict=True):
+        cells = []
+        for split in SPLITS:
+            cells += [f"{100 * getattr(row, split)[task]:.1f}" for task in tasks]
+            cells.append(f"{100 * row.mean(split):.1f}")
+        table.add_row(
+            row.name if row.kind == "expert" else f"{row.kind}: {row.name}",
+            *cells,
+            style="bold green" if row.kind == "found" else None,
+            end_section=following is not None and following.kind != row.kind,
+        )
+    return table

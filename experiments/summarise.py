@@ -1,0 +1,136 @@
+"""Many runs as one table: what the search adds over uniform merges, set by set.
+
+    python -m experiments.summarise runs/paper
+
+Reads every results.json below the folder. All figures are means over tasks on the test split, in
+percent; a run's recipe and every tuned weight were chosen on the search split.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from experiments.report import Row, rows_from_json
+
+PAPER = ("average", "task_arithmetic", "ties", "dare", "dare_ties")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One run's test figures in percent.
+
+    Attributes:
+        suite, agent: what was searched, and by what.
+        experts: the best expert of each task, mean over tasks.
+        paper: the best uniform merge of the paper's kind, chosen by its test figure.
+        tuned: task arithmetic with one weight per expert; None where the table has none.
+        uniform: the uniform merge that is best on the search split, of all in the table.
+        found: the found recipe.
+    """
+
+    suite: str
+    agent: str
+    experts: float
+    paper: float
+    tuned: float | None
+    uniform: float
+    found: float
+
+    @classmethod
+    def read(cls, file: Path) -> Outcome:
+        """The outcome of one results.json."""
+        data = json.loads(file.read_text())
+        rows = rows_from_json(data["rows"])
+        experts = [row for row in rows if row.kind == "expert"]
+        uniform = [row for row in rows if row.kind == "uniform"]
+        tuned = [_percent(row) for row in uniform if _weights_each_expert(row)]
+        return cls(
+            suite=data["suite"],
+            agent=data["agent"],
+            experts=100 * fmean(max(row.test[task] for row in experts) for task in rows[0].test),
+            paper=max(_percent(row) for row in uniform if _is_papers(row)),
+            tuned=max(tuned, default=None),
+            uniform=_percent(max(uniform, key=lambda row: row.mean("search"))),
+            found=next(_percent(row) for row in rows if row.kind == "found"),
+        )
+
+
+def _percent(row: Row) -> float:
+    return 100 * row.mean("test")
+
+
+def _weights_each_expert(row: Row) -> bool:
+    source = row.source or {}
+    return source.get("operator") == "task_arithmetic" and isinstance(source["weight"], list)
+
+
+def _is_papers(row: Row) -> bool:
+    return (row.source or {}).get("operator") in PAPER and not _weights_each_expert(row)
+
+
+def _spread(values: Sequence[float]) -> str:
+    """Mean ± standard deviation."""
+    if len(values) < 2:
+        return f"{values[0]:.1f}"
+    return f"{fmean(values):.1f} ± {stdev(values):.1f}"
+
+
+def summary(outcomes: Sequence[Outcome]) -> Table:
+    """One row for each suite and agent, and one over all suites for each agent."""
+    table = Table(title="test split, mean over tasks, %", title_justify="left")
+    for column in ("suite", "agent", "runs", "experts", "best of the paper's merges"):
+        table.add_column(column, justify="left" if column in ("suite", "agent") else "right")
+    for column in ("tuned per expert", "found", "over the paper's", "over tuned", "least … most"):
+        table.add_column(column, justify="right")
+    groups: Mapping[tuple[str, str], list[Outcome]] = defaultdict(list)
+    for outcome in outcomes:
+        groups[outcome.agent, outcome.suite].append(outcome)
+    for agent in sorted({outcome.agent for outcome in outcomes}):
+        members = [outcome for outcome in outcomes if outcome.agent == agent]
+        for (_, suite), runs in sorted(item for item in groups.items() if item[0][0] == agent):
+            table.add_row(*_cells(suite, agent, runs))
+        table.add_row(*_cells("all", agent, members), style="bold", end_section=True)
+    return table
+
+
+def _cells(suite: str, agent: str, runs: Sequence[Outcome]) -> list[str]:
+    over_paper = [run.found - run.paper for run in runs]
+    over_tuned = [run.found - run.tuned for run in runs if run.tuned is not None]
+    columns: list[Any] = [
+        suite,
+        agent,
+        str(len(runs)),
+        f"{fmean(run.experts for run in runs):.1f}",
+        f"{fmean(run.paper for run in runs):.1f}",
+        f"{fmean(run.tuned for run in runs if run.tuned is not None):.1f}" if over_tuned else "–",
+        _spread([run.found for run in runs]),
+        _spread(over_paper),
+        _spread(over_tuned) if over_tuned else "–",
+        f"{min(over_paper):+.1f} … {max(over_paper):+.1f}",
+    ]
+    return columns
+
+
+def main() -> None:
+    """Print the summary of a folder of runs."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("folder", type=Path, help="a folder that holds runs, at any depth")
+    folder = parser.parse_args().folder
+    files = sorted(folder.rglob("results.json"))
+    if not files:
+        raise SystemExit(f"error: no results.json below {folder}: no run has finished there")
+    Console(width=150).print(summary([Outcome.read(file) for file in files]))
+
+
+if __name__ == "__main__":
+    main()
