@@ -20,8 +20,8 @@ def average(
 
     .. math:: \theta = \frac{\sum_i w_i \theta_i}{\sum_i w_i}
 
-    Only the weights' proportions matter, so one number for all is the plain mean. The pretrained
-    values are not used.
+    ``weight`` is w, one for all experts or one each, none negative. Only the proportions matter, so
+    one number for all, the default, is the plain mean. The pretrained values are not used.
 
     Scope: any, the operator works entry by entry.
 

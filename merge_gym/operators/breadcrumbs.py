@@ -26,8 +26,8 @@ def breadcrumbs(
 
     In every row (the last dimension), m keeps a share ``density`` of the entries: those with the
     largest magnitudes once the share ``gamma`` of the very largest is left out. Entries that tie
-    with a kept one are kept. At density 1 nothing is left out. The defaults are the point at which
-    the authors' own search starts.
+    with a kept one are kept. At density 1 nothing is left out. ``weight`` is λ. The defaults are
+    the point at which the authors' own search starts.
 
     Scope: ``tensor``, row by row; a layer or a model in one vector counts as one row.
 

@@ -34,13 +34,14 @@ def dare_ties(
         \hat\tau_i = \frac{m_i}{p} \odot (\theta_i - \theta_{pt}), \qquad
         \theta = \theta_{pt} + \frac{1}{|A|} \sum_{i \in A} \lambda_i \hat\tau_i
 
-    with A the experts whose entry has the elected sign, see ``ties``. Defaults are those of
-    ``dare`` and ``ties``: keep 0.66, λ = 1, disjoint mean.
+    with A the experts whose entry has the elected sign, see ``ties``. ``density``, ``rescale`` and
+    ``weight`` are those of ``dare`` with its defaults (keep 0.66, λ = 1); ``consensus`` is that of
+    ``ties``, by default the disjoint mean.
 
     Scope: any for ``rescale="density"``; see ``dare``.
 
-    Source: Yu et al. 2024, "Language Models are Super Mario", arXiv:2311.03099, section 3.3,
-    with Yadav et al. 2023, arXiv:2306.01708.
+    Source: Yu et al. 2024, "Language Models are Super Mario", arXiv:2311.03099, with
+    Yadav et al. 2023, "TIES-Merging", arXiv:2306.01708.
 
     Elsewhere: the authors' code (MergeLM) also trims the dropped task vectors by magnitude (80 %)
     before the election. mergekit rescales by ``l1`` and sums (``normalize: false``); see ``ties``

@@ -39,7 +39,8 @@ def della(
     followed by the election and the disjoint mean of ``ties``. ``rank`` counts from the smallest
     magnitude in the entry's row (the last dimension, of n entries), so p runs over a window of
     2ε around ``density``, and every kept entry is divided by its own p, which preserves its
-    expectation. Near density 0 or 1 ε shrinks so that p stays a probability.
+    expectation. Near density 0 or 1 ε (``epsilon``) shrinks so that p stays a probability.
+    ``weight`` is λ, and ``consensus="sum"`` leaves out the division by the number that agree.
 
     The paper tunes everything; the defaults here are the density of ``dare``, mergekit's ε
     and λ = 1. With ε = 0 it is ``dare_ties``.

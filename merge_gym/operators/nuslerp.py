@@ -23,8 +23,8 @@ def nuslerp(
         \theta = \theta_{pt} + \mathrm{slerp}(\theta_1 - \theta_{pt}, \theta_2 - \theta_{pt}, t),
         \qquad t = \frac{w_2}{w_1 + w_2}
 
-    See ``slerp`` for the arc and its linear fallback. Equal weights, the default, are halfway;
-    so are two zero weights.
+    See ``slerp`` for the arc and its linear fallback. ``weight`` is w; equal weights, the default,
+    are halfway, and so are two zero weights.
 
     Scope: ``tensor``, the angle of each tensor, as in mergekit.
 

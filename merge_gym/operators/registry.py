@@ -15,7 +15,7 @@ called: ``scope``, which values a call receives, and ``seed``, for those that dr
 import difflib
 import math
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from inspect import Parameter, signature
 from numbers import Integral, Real
@@ -185,28 +185,34 @@ def operator(
 
 def _specification(keyword: Parameter, annotation: Any, operator_name: str) -> Hyperparameter:
     """Read one hyper-parameter from its annotation and default."""
-    allowed = Range()
-    if get_origin(annotation) is Annotated:
-        annotation, allowed = get_args(annotation)
-    members = set(get_args(annotation)) if _is_union(annotation) else {annotation}
-    optional = type(None) in members
-    per_expert = Sequence[float] in members
-    members -= {type(None), Sequence[float]}
-    plain = members.pop() if len(members) == 1 else None
-    choices = get_args(plain) if get_origin(plain) is Literal else ()
-    kind = "choice" if choices else _KINDS.get(plain)
-    if kind is None or keyword.default is Parameter.empty:
+    parts = list(_parts(annotation))
+    ranges = [part for part in parts if isinstance(part, Range)]
+    plain = [part for part in parts if part not in (*ranges, type(None), Sequence[float])]
+    choices = get_args(plain[0]) if get_origin(plain[0]) is Literal else ()
+    kind = "choice" if choices else _KINDS.get(plain[0])
+    if len(plain) > 1 or kind is None or keyword.default is Parameter.empty:
         raise TypeError(
             f"Operator {operator_name!r}: hyper-parameter {keyword.name!r} needs a default and an "
             f"annotation of float, int, bool, Literal or Weight, not {annotation!r}."
         )
     return Hyperparameter(
-        keyword.name, keyword.default, kind, allowed, choices, per_expert, optional
+        name=keyword.name,
+        default=keyword.default,
+        kind=kind,
+        range=ranges[0] if ranges else Range(),
+        choices=choices,
+        per_expert=Sequence[float] in parts,
+        optional=type(None) in parts,
     )
 
 
-def _is_union(annotation: Any) -> bool:
-    return get_origin(annotation) in (Union, types.UnionType)
+def _parts(annotation: Any) -> Iterator[Any]:
+    """The alternatives of a union and what ``Annotated`` adds to them, at any depth."""
+    if get_origin(annotation) in (Annotated, Union, types.UnionType):
+        for part in get_args(annotation):
+            yield from _parts(part)
+    else:
+        yield annotation
 
 
 def available() -> tuple[str, ...]:
