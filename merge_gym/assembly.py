@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import torch
-from transformers import PreTrainedModel
+from typing import TYPE_CHECKING
 
 from merge_gym.bank import LayerBank
+from merge_gym.models.weights import build, fill
 from merge_gym.recipe import Recipe
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 def assemble(recipe: Recipe, bank: LayerBank, task: str) -> PreTrainedModel:
@@ -19,13 +22,13 @@ def assemble(recipe: Recipe, bank: LayerBank, task: str) -> PreTrainedModel:
     bank.check(recipe)
     adapter = bank.suite.adapter
     expert = bank.suite.experts[bank.suite.tasks[task].expert]
-    depths = {segment: len(layers) for segment, layers in recipe.segments}
-    with torch.random.fork_rng(devices=[]):
-        model = adapter.model_class()(adapter.config(depths, head=expert.config))
+    taken = {segment: [layer.index for layer in layers] for segment, layers in recipe.segments}
+    model = build(adapter, adapter.config(taken, head=expert.config))
     tensors = {**bank.shared_tensors(recipe.shared), **expert.head}
     for segment, layers in recipe.segments:
         for position, layer in enumerate(layers):
             for name, tensor in bank.layer(layer.source, segment, layer.index).items():
                 tensors[adapter.tensor_name(segment, position, name)] = tensor
-    model.load_state_dict(tensors)
+    if missing := fill(model, tensors):
+        raise ValueError(f"the bank holds no {', '.join(sorted(missing))} for task {task!r}")
     return model.eval()
