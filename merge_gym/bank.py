@@ -46,6 +46,8 @@ class LayerBank:
         self.suite = suite
         self.segments = dict(suite.adapter.segments)
         given = suite.operators if operators is None else operators
+        if isinstance(given, str | Mapping):
+            raise ValueError(f"operators is a list of operators, got {given!r}: write [{given!r}]")
         self.sources = (
             *(Source.expert(name) for name in suite.experts),
             *(self._operator(spec) for spec in given),
@@ -61,6 +63,9 @@ class LayerBank:
             return self.sources[self.candidates.index(spec)]
         if isinstance(spec, Source):
             return self._known(spec)
+        if isinstance(spec, str) and spec not in operator_registry.available():
+            known = {*self.candidates, *operator_registry.available()}
+            raise ValueError(unknown_name("source", spec, known))
         return self._operator(spec)
 
     def layer(self, source: Source, segment: str, index: int) -> dict[str, Tensor]:

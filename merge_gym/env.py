@@ -18,7 +18,7 @@ from merge_gym.evaluation import Evaluator
 from merge_gym.evaluation.subsets import SubsetSchedule
 from merge_gym.recipe import Recipe
 from merge_gym.rendering import draw_map, write_map
-from merge_gym.rewards import DynamicAverageReward
+from merge_gym.rewards import DynamicAverage, DynamicAverageReward
 from merge_gym.suites import Suite, load_suite
 
 if TYPE_CHECKING:
@@ -89,6 +89,8 @@ class ModelMergeEnv(gym.Env[NDArray[np.float32], np.int64]):
             raise ValueError(
                 f"render_mode is one of {self.metadata['render_modes']}, got {render_mode!r}"
             )
+        _check_budget("max_steps", max_steps)
+        _check_budget("max_depth", max_depth)
         self.suite = suite if isinstance(suite, Suite) else load_suite(suite)
         self.bank = LayerBank(self.suite, operators)
         self.evaluator: Scorer = Evaluator(self.bank, subsets=subsets, device=device)
@@ -96,8 +98,8 @@ class ModelMergeEnv(gym.Env[NDArray[np.float32], np.int64]):
         self._start = Episode(
             len(self.bank.candidates),
             sizes,
-            max_steps=_budget("max_steps", max_steps, 4 * sum(sizes)),
-            max_depth=_budget("max_depth", max_depth, None),
+            max_steps=4 * sum(sizes) if max_steps is None else max_steps,
+            max_depth=max_depth,
         )
         self.subsets = subsets
         self.observe_cursor = observe_cursor
@@ -119,8 +121,8 @@ class ModelMergeEnv(gym.Env[NDArray[np.float32], np.int64]):
             options: `{"subset": "full"}` scores this episode on the whole search split,
                 `{"subset": s}` on subset s; neither advances the pass over the subsets.
         """
-        super().reset(seed=seed)
         self._asked = self._checked_options(options or {})
+        super().reset(seed=seed)
         if seed is not None or self.schedule is None:
             self.schedule = SubsetSchedule(self.subsets, self.np_random)
         self.episode = self._start.copy()
@@ -162,8 +164,8 @@ class ModelMergeEnv(gym.Env[NDArray[np.float32], np.int64]):
         fork.episode = copy.deepcopy(self.episode)
         fork.np_random = copy.deepcopy(self.np_random)
         if self.schedule is not None:
-            fork.schedule = SubsetSchedule(self.subsets, fork.np_random)
-            fork.schedule.set_state(self.schedule.state())
+            fork.schedule = copy.copy(self.schedule)
+            fork.schedule.generator = fork.np_random
         return fork
 
     def render(self) -> str | NDArray[np.uint8] | None:
@@ -222,7 +224,7 @@ class ModelMergeEnv(gym.Env[NDArray[np.float32], np.int64]):
         if set(options) - {"subset"} or not (
             subset is None
             or subset == "full"
-            or (isinstance(subset, int) and 0 <= subset < self.subsets)
+            or (isinstance(subset, int | np.integer) and 0 <= subset < self.subsets)
         ):
             raise ValueError(
                 f"reset takes options={{'subset': 'full'}} or a subset from 0 to "
@@ -241,11 +243,11 @@ def make_env(
         dar_horizon: its T_max, the planned number of scored episodes.
         **kwargs: the arguments of ModelMergeEnv.
     """
+    DynamicAverage(dar_scale, dar_horizon)  # refuses bad settings before the suite is loaded
     env = ModelMergeEnv(**kwargs)
     return DynamicAverageReward(env, dar_scale, dar_horizon) if dar_scale else env
 
 
-def _budget(name: str, given: int | None, default: int | None) -> int | None:
-    if given is not None and given < 1:
-        raise ValueError(f"{name} is a number of at least 1, or None, got {given!r}")
-    return default if given is None else given
+def _check_budget(name: str, given: int | None) -> None:
+    if given is not None and not (isinstance(given, int) and given >= 1):
+        raise ValueError(f"{name} is a whole number of at least 1, or None, got {given!r}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from numbers import Integral
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,7 +71,7 @@ class Episode:
 
     def step(self, action: int) -> None:
         """Apply one action; ValueError for one outside 0..C+1."""
-        if not 0 <= action <= self.back:
+        if not isinstance(action, Integral) or not 0 <= action <= self.back:
             raise ValueError(f"an action is an integer from 0 to {self.back}, got {action!r}")
         self.steps += 1
         if action == self.back:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,7 +23,7 @@ def export(
 
     The directory holds `<task>/` (config.json with the recipe's depth, model.safetensors in
     float32, the image processor), `recipe.json` and a model card `README.md`. It is written under
-    a temporary name and renamed when complete; a directory that is there already is replaced.
+    a temporary name and renamed when complete; an earlier export that is there is replaced.
 
     Args:
         recipe: what to build.
@@ -36,10 +35,12 @@ def export(
 
     Raises:
         ValueError: the recipe was made for another suite.
+        FileExistsError: `directory` holds something else than an earlier export.
     """
     bank = LayerBank(suite)
     bank.check(recipe)
     target = Path(directory)
+    _check_replaceable(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as temporary:
         staged = Path(temporary) / "export"
@@ -50,9 +51,19 @@ def export(
         (staged / "recipe.json").write_text(recipe.to_json())
         (staged / "README.md").write_text(_card(recipe, bank, scores or {}))
         if target.exists():
-            shutil.rmtree(target)
+            target.rename(Path(temporary) / "replaced")
         staged.rename(target)
     return target
+
+
+def _check_replaceable(target: Path) -> None:
+    if target.is_dir() and ((target / "recipe.json").is_file() or not any(target.iterdir())):
+        return
+    if target.exists():
+        raise FileExistsError(
+            f"{target} is there and is no earlier export, which alone would be replaced: name "
+            f"another directory"
+        )
 
 
 def _card(recipe: Recipe, bank: LayerBank, scores: Scores) -> str:

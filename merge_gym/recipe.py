@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from operator import index
 from typing import TYPE_CHECKING, Any
 
 from merge_gym.episode import Episode
@@ -44,7 +45,7 @@ class Source:
                 data["operator"], **{k: v for k, v in data.items() if k != "operator"}
             )
         raise ValueError(
-            f"a source is {{'expert': name}} or {{'operator': name, …}}, got {dict(data)!r}"
+            f"a source is {{'expert': name}} or {{'operator': name, …}}, got {data!r}"
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -142,6 +143,8 @@ class Recipe:
             return cls(data["suite"], Source.from_dict(data["shared"]), segments)
         except KeyError as error:
             raise ValueError(f"the recipe lacks the field {error}") from None
+        except (AttributeError, TypeError) as error:
+            raise ValueError(f"the recipe is not as to_json writes it: {error}") from None
 
     def __str__(self) -> str:
         return " | ".join(
@@ -152,7 +155,7 @@ class Recipe:
 
 def _layer(entry: Mapping[str, Any]) -> Layer:
     source = {key: value for key, value in entry.items() if key != "layer"}
-    return Layer(entry["layer"], Source.from_dict(source))
+    return Layer(index(entry["layer"]), Source.from_dict(source))
 
 
 def _frozen(value: Any) -> Any:

@@ -11,11 +11,15 @@ import yaml
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from merge_gym.models import torchvision_shim
+from merge_gym.models import ADAPTERS, Checkpoint, Layout, Parameters, Place
+from merge_gym.suites import Suite
 
-torchvision_shim.install()
-
-from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor  # noqa: E402
+from transformers import (  # isort: skip  # after merge_gym.models, which mends torchvision
+    PretrainedConfig,
+    ViTConfig,
+    ViTForImageClassification,
+    ViTImageProcessor,
+)
 
 EXPERTS = ("low", "high")
 OPERATORS = ["average", {"name": "ties", "density": 0.5}, {"name": "dare", "density": 0.5}]
@@ -101,3 +105,42 @@ def _write_rows(digits, rows, file: Path) -> None:
         {"image": images, "label": [int(digits.target[row]) % 5 for row in rows]},
         features=datasets.Features({"image": datasets.Image(), "label": datasets.Value("int64")}),
     ).to_parquet(file)
+
+
+class TwoSegments:
+    """An architecture of two encoder and two decoder layers, one weight each."""
+
+    def __init__(self, config: object) -> None:
+        self.segments = {"encoder": 2, "decoder": 2}
+
+
+def two_segment_suite() -> Suite:
+    """A suite without data, of models in two segments: enough to build recipes on."""
+    layout = Layout.of(
+        {
+            Place("layer", "weight", segment, index): (3,)
+            for segment in ("encoder", "decoder")
+            for index in range(2)
+        }
+        | {Place("shared", "embedding"): (2,)}
+    )
+    ADAPTERS["two_segments"] = TwoSegments
+    models = [
+        Checkpoint(
+            name,
+            PretrainedConfig(model_type="two_segments"),
+            Parameters(layout, torch.full((layout.size,), float(number))),
+            head={},
+        )
+        for number, name in enumerate(("pretrained", *EXPERTS))
+    ]
+    return Suite(
+        name="two-segments",
+        description="",
+        licence="",
+        pretrained=models[0],
+        experts=dict(zip(EXPERTS, models[1:], strict=True)),
+        tasks={},
+        operators=("average",),
+        shared="average",
+    )

@@ -15,25 +15,25 @@ from merge_gym.suites.suite import Split
 READERS = {".parquet": "parquet", ".csv": "csv", ".jsonl": "json", ".json": "json"}
 
 
-def load_split(location: str, columns: Mapping[str, str], processor: str) -> Split:
+def load_split(file: Path, columns: Mapping[str, str], processor: str) -> Split:
     """Read one split and preprocess it, once, as the model expects it.
 
     Args:
-        location: a parquet, csv or jsonl file.
+        file: a parquet, csv or jsonl file.
         columns: the names of the columns that hold `input` and `label`.
         processor: the checkpoint whose image processor is applied.
 
     Raises:
-        FileNotFoundError, ValueError: a file that is not there, of another kind, or without
-            these columns.
+        FileNotFoundError, ValueError: a file that is not there, of another kind or damaged, or
+            without these columns, or with something else in them.
     """
-    rows = _read(Path(location))
+    rows = _read(file)
     missing = [column for column in columns.values() if column not in rows.column_names]
     if missing:
         raise ValueError(
-            f"{location} has no column {', '.join(missing)}; it has {', '.join(rows.column_names)}"
+            f"{file} has no column {', '.join(missing)}; it has {', '.join(rows.column_names)}"
         )
-    labels = torch.tensor(rows[columns["label"]][:], dtype=torch.int64)
+    labels = _labels(rows, columns["label"])
     return Split(_images(rows, columns["input"], processor), labels)
 
 
@@ -48,9 +48,20 @@ def _read(file: Path) -> datasets.Dataset:
         return datasets.load_dataset(
             READERS[file.suffix], data_files=str(file), split="train", keep_in_memory=True
         )
+    except datasets.exceptions.DatasetGenerationError as error:
+        raise ValueError(f"{file} cannot be read: {error.__cause__}") from None
     finally:
         if quiet:
             datasets.enable_progress_bars()
+
+
+def _labels(rows: datasets.Dataset, column: str) -> Tensor:
+    labels = rows[column][:]
+    if not all(isinstance(label, int) for label in labels):
+        raise ValueError(
+            f"column {column!r} holds {rows.features[column]}, expected a whole number in each row"
+        )
+    return torch.tensor(labels, dtype=torch.int64)
 
 
 def _images(rows: datasets.Dataset, column: str, processor: str) -> dict[str, Tensor]:

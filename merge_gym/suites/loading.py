@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,10 @@ from merge_gym.suites.suite import Split, Suite, Task
 
 SHIPPED = Path(__file__).parent / "shipped"
 REQUIRED = ("name", "pretrained", "experts", "tasks")
+TASK_REQUIRED = ("expert", "columns", "data")
+COLUMNS = ("input", "label")
 SPLITS = ("search", "test")
+DEFAULT_METRIC = "accuracy"
 
 
 def list_suites() -> tuple[str, ...]:
@@ -30,13 +33,16 @@ def load_suite(suite: str | Path) -> Suite:
     Raises:
         ValueError: an unknown name, a file that lacks a field, experts that differ from the
             pretrained model, damaged weights, empty or overlapping splits, labels outside the head.
-        FileNotFoundError: a checkpoint or data file that is not there.
+        OSError: a checkpoint or data file that is not there.
     """
     path = _suite_path(suite)
     description = _read(path)
     experts = description["experts"]
-    pretrained = load_checkpoint(_location(path, description["pretrained"]))
-    models = {name: load_checkpoint(_location(path, place)) for name, place in experts.items()}
+    pretrained = _load_model("the pretrained model", _location(path, description["pretrained"]))
+    models = {
+        name: _load_model(f"expert {name!r}", _location(path, place))
+        for name, place in experts.items()
+    }
     for name, model in models.items():
         _check_same_architecture(name, model, pretrained)
     tasks = {
@@ -73,11 +79,34 @@ def _suite_path(suite: str | Path) -> Path:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    description = yaml.safe_load(path.read_text())
-    missing = [key for key in REQUIRED if key not in (description or {})]
-    if missing:
-        raise ValueError(f"the suite file {path} lacks {', '.join(missing)}")
+    try:
+        description = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"the suite file {path} is not YAML: {error}") from None
+    _check_fields(f"the suite file {path}", description, REQUIRED)
+    for field in ("experts", "tasks"):
+        _check_fields(f"{field!r} of {path}", description[field], ())
+    for name, task in description["tasks"].items():
+        _check_task(f"task {name!r} of {path}", task, description["experts"])
     return description
+
+
+def _check_fields(where: str, given: Any, fields: Sequence[str]) -> None:
+    if not isinstance(given, Mapping) or not given:
+        raise ValueError(f"{where} is a mapping with at least one field, got {given!r}")
+    missing = [field for field in fields if field not in given]
+    if missing:
+        raise ValueError(f"{where} lacks {', '.join(missing)}; it needs {', '.join(fields)}")
+
+
+def _check_task(where: str, task: Any, experts: Mapping[str, str]) -> None:
+    _check_fields(where, task, TASK_REQUIRED)
+    _check_fields(f"'columns' of {where}", task["columns"], COLUMNS)
+    _check_fields(f"'data' of {where}", task["data"], SPLITS)
+    if task["expert"] not in experts:
+        raise ValueError(f"{where}: {unknown_name('expert', task['expert'], experts)}")
+    if (metric := task.get("metric", DEFAULT_METRIC)) not in METRICS:
+        raise ValueError(f"{where}: {unknown_name('metric', metric, METRICS)}")
 
 
 def _location(path: Path, place: str) -> str:
@@ -86,10 +115,20 @@ def _location(path: Path, place: str) -> str:
     return str(beside) if beside.exists() or place.startswith((".", "/")) else place
 
 
+def _load_model(role: str, location: str) -> Checkpoint:
+    try:
+        return load_checkpoint(location)
+    except (OSError, ValueError) as error:
+        kind = OSError if isinstance(error, OSError) else ValueError
+        raise kind(f"{role}: {error}") from error
+
+
 def _check_same_architecture(name: str, expert: Checkpoint, pretrained: Checkpoint) -> None:
     theirs, ours = _signature(expert), _signature(pretrained)
     differences = [f"lacks {key}" for key in ours if key not in theirs]
-    differences += [f"has {key}, which the pretrained model lacks" for key in theirs.keys() - ours]
+    differences += [
+        f"has {key}, which the pretrained model lacks" for key in theirs if key not in ours
+    ]
     differences += [
         f"{key} is {theirs[key]} instead of {ours[key]}"
         for key in ours
@@ -118,21 +157,13 @@ def _signature(model: Checkpoint) -> dict[str, str]:
 def _load_task(
     path: Path, name: str, task: Mapping[str, Any], experts: Mapping[str, Checkpoint]
 ) -> Task:
-    expert, metric = task["expert"], task.get("metric", "accuracy")
-    if expert not in experts:
-        raise ValueError(f"task {name!r}: {unknown_name('expert', expert, experts)}")
-    if metric not in METRICS:
-        raise ValueError(f"task {name!r}: {unknown_name('metric', metric, METRICS)}")
-    absent = [split for split in SPLITS if split not in task.get("data", {})]
-    if absent:
-        raise ValueError(f"task {name!r} names no data for its {' and '.join(absent)} split")
-    model = experts[expert]
+    model = experts[task["expert"]]
     splits = {
-        split: load_split(_location(path, task["data"][split]), task["columns"], model.location)
+        split: load_split(path.parent / task["data"][split], task["columns"], model.location)
         for split in SPLITS
     }
     _check_splits(name, splits, model.config.num_labels)
-    return Task(name, expert, metric, splits)
+    return Task(name, task["expert"], task.get("metric", DEFAULT_METRIC), splits)
 
 
 def _check_splits(task: str, splits: Mapping[str, Split], classes: int) -> None:
