@@ -1,6 +1,6 @@
 """How an architecture opens: stem → layers (in segments) → tail, one adapter a family.
 
-A new family is one new file in this folder with a class decorated by `@adapter`; nothing else
+A new family is one new file in this folder with a function decorated by `@adapter`; nothing else
 changes.
 """
 
@@ -14,7 +14,11 @@ from merge_gym.models import torchvision_shim
 torchvision_shim.install()
 
 from merge_gym.models.adapter import ADAPTERS, ModelAdapter, Place, adapter, adapter_for  # noqa: E402
-from merge_gym.models.checkpoint import Checkpoint, load_checkpoint  # noqa: E402
+from merge_gym.models.checkpoint import (  # noqa: E402
+    Checkpoint,
+    check_checkpoint,
+    load_checkpoint,
+)
 from merge_gym.models.parameters import Layout, Parameters  # noqa: E402
 
 for _module in iter_modules(__path__):
@@ -29,5 +33,6 @@ __all__ = [
     "Place",
     "adapter",
     "adapter_for",
+    "check_checkpoint",
     "load_checkpoint",
 ]

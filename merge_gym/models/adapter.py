@@ -1,15 +1,23 @@
-"""The protocol by which the library sees an architecture."""
+"""How the library sees an architecture."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import copy
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, cast
 
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from merge_gym.messages import unknown_name
+
+Inputs = Mapping[str, Tensor]
+"""What a model is called with, by argument name."""
+
+Resize = Callable[[PretrainedConfig, Sequence[int]], None]
+"""Changes a configuration so that a segment is made of these layers of the original model."""
 
 
 @dataclass(frozen=True)
@@ -28,66 +36,111 @@ class Place:
     index: int = -1
 
 
-class ModelAdapter(Protocol):
+@dataclass(frozen=True)
+class Stack:
+    """Where the layers of one segment live.
+
+    Attributes:
+        path: the dotted name of their `nn.ModuleList`.
+        size: how many there are.
+        resize: writes another depth into a configuration, see `depth_field`.
+    """
+
+    path: str
+    size: int
+    resize: Resize
+
+
+@dataclass(frozen=True)
+class ModelAdapter:
     """One architecture, opened: `enter` each segment, run its layers, `tail` at the end.
 
     Attributes:
-        segments: {segment name: its number of layers}, from the input to the output.
+        stacks: where each segment's layers live, from the input to the output.
+        head: prefixes of the tensors that make up the task head; none where all is shared.
+        model_class: returns the transformers class that holds the model with its head.
+        enter: `(model, segment, inputs, previous) -> (hidden, context)`: the hidden states at the
+            foot of a segment and whatever else its layers read (masks, positions). `previous` are
+            the last hidden states of the segment before, None for the first; `model` gives the
+            shared parameters and holds at least one layer in each segment that is to be run.
+        layer: `(module, hidden, context) -> hidden`: through one layer module.
+        tail: `(model, hidden, inputs) -> logits`: the last hidden states through final norm and
+            head; shape (batch, classes), or (batch, tokens, vocabulary) of a language model.
+        last_layer: optional, `layer` computed only at the positions that `tail` reads, in order.
+        in_layers: tensors inside layers that are shared nevertheless, by their names there.
     """
 
-    segments: Mapping[str, int]
+    stacks: Mapping[str, Stack]
+    head: tuple[str, ...]
+    model_class: Callable[[], type[PreTrainedModel]]
+    enter: Callable[[Any, str, Inputs, Tensor | None], tuple[Tensor, Any]]
+    layer: Callable[[nn.Module, Tensor, Any], Tensor]
+    tail: Callable[[Any, Tensor, Inputs], Tensor]
+    last_layer: Callable[[nn.Module, Tensor, Any], Tensor] | None = None
+    in_layers: tuple[str, ...] = ()
 
-    def __init__(self, config: PretrainedConfig) -> None: ...
+    @property
+    def segments(self) -> dict[str, int]:
+        """{segment name: its number of layers}, from the input to the output."""
+        return {name: stack.size for name, stack in self.stacks.items()}
 
     def place(self, name: str) -> Place:
         """Where the tensor `name` of the state dict belongs."""
+        for segment, stack in self.stacks.items():
+            match = re.fullmatch(rf"{re.escape(stack.path)}\.(\d+)\.(.+)", name)
+            if match and match[2] not in self.in_layers:
+                return Place("layer", match[2], segment, int(match[1]))
+        return Place("head" if name.startswith(self.head) else "shared", name)
 
     def tensor_name(self, segment: str, position: int, name: str) -> str:
         """The full name of tensor `name` of the layer at `position` of `segment`."""
+        return f"{self.stacks[segment].path}.{position}.{name}"
 
-    def config(self, depths: Mapping[str, int], head: PretrainedConfig) -> PretrainedConfig:
-        """`head`'s configuration with the depth of each segment set."""
+    def config(
+        self, layers: Mapping[str, Sequence[int]], head: PretrainedConfig
+    ) -> PretrainedConfig:
+        """`head`'s configuration for a model whose segments are made of these layers (indices in
+        the original model, in order; repeats allowed)."""
+        config = copy.deepcopy(head)
+        for segment, indices in layers.items():
+            self.stacks[segment].resize(config, indices)
+        return config
 
-    def model_class(self) -> type[PreTrainedModel]:
-        """The transformers class that holds the model with its head."""
-
-    def layers(self, model: PreTrainedModel) -> dict[str, nn.ModuleList]:
+    def layers(self, model: nn.Module) -> dict[str, nn.ModuleList]:
         """The layer modules of each segment of `model`."""
-
-    def enter(
-        self,
-        model: PreTrainedModel,
-        segment: str,
-        inputs: Mapping[str, Tensor],
-        previous: Tensor | None,
-    ) -> tuple[Tensor, Any]:
-        """The hidden states at the foot of `segment`, and whatever else its layers read.
-
-        Args:
-            model: gives the shared parameters (the stem).
-            segment: the segment to enter.
-            inputs: what the model is called with.
-            previous: the last hidden states of the segment before; None for the first.
-        """
-
-    def layer(self, module: nn.Module, hidden: Tensor, context: Any) -> Tensor:
-        """Hidden states through one layer module; `context` is what `enter` returned beside."""
-
-    def tail(self, model: PreTrainedModel, hidden: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
-        """The last hidden states to the head's logits, shape (batch, classes)."""
+        return {
+            name: cast(nn.ModuleList, model.get_submodule(stack.path))
+            for name, stack in self.stacks.items()
+        }
 
 
-ADAPTERS: dict[str, type[ModelAdapter]] = {}
+def depth_field(name: str) -> Resize:
+    """A Resize for configurations that hold the depth in field `name`.
 
-T = TypeVar("T", bound=type[Any])
+    Lists with an entry for each layer (`layer_types` and its like) follow the layers.
+    """
+
+    def resize(config: PretrainedConfig, indices: Sequence[int]) -> None:
+        depth = getattr(config, name)
+        for field, value in list(vars(config).items()):
+            if field.endswith("layer_types") and isinstance(value, list) and len(value) == depth:
+                setattr(config, field, [value[index] for index in indices])
+        setattr(config, name, len(indices))
+
+    return resize
 
 
-def adapter(*model_types: str) -> Callable[[T], T]:
-    """Register a ModelAdapter for these `model_type`s of a Hugging Face configuration."""
+Family = Callable[[PretrainedConfig], ModelAdapter]
 
-    def register(cls: T) -> T:
-        ADAPTERS.update(dict.fromkeys(model_types, cls))
-        return cls
+ADAPTERS: dict[str, Family] = {}
+
+
+def adapter(*model_types: str) -> Callable[[Family], Family]:
+    """Register a function that opens these `model_type`s of a Hugging Face configuration."""
+
+    def register(family: Family) -> Family:
+        ADAPTERS.update(dict.fromkeys(model_types, family))
+        return family
 
     return register
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformers import AutoConfig, PretrainedConfig
 from transformers.utils import logging as transformers_logging
 
+from merge_gym.models import lora
 from merge_gym.models.adapter import ModelAdapter, Place, adapter_for
+from merge_gym.models.files import check_config, check_weights, has_processor, local_directory
 from merge_gym.models.parameters import SHARED, Group, Layout, Parameters
+from merge_gym.models.weights import own_tensors
+
+HALF = {"F16": torch.float16, "BF16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -21,11 +26,13 @@ class Checkpoint:
     """One model in memory.
 
     Attributes:
-        location: the directory or hub name it came from.
+        location: the directory that it was read from.
         config: its Hugging Face configuration.
-        parameters: its mergeable tensors (layers and shared), in float32.
-        head: the tensors of its task head, by full name.
-        dtype: the dtypes of its tensors on disk, such as "F16"; empty for a hub name.
+        parameters: its mergeable tensors (layers and shared), in the dtype they have on disk;
+            float32 where they have several.
+        head: the tensors of its task head, by full name; empty where it has none.
+        dtype: the dtypes of its tensors on disk, such as "F16".
+        processor: the directory that holds its tokenizer or image processor, if there is one.
     """
 
     location: str
@@ -33,87 +40,149 @@ class Checkpoint:
     parameters: Parameters
     head: Mapping[str, Tensor]
     dtype: str = ""
+    processor: str | None = None
 
 
-def load_checkpoint(location: str) -> Checkpoint:
-    """Open a Hugging Face directory or hub name.
+def check_checkpoint(location: str) -> PretrainedConfig:
+    """The configuration of a checkpoint, after all checks that need no weights in memory.
 
     Raises:
-        FileNotFoundError: the directory holds no config.json or no safetensors weights.
-        ValueError: an unknown architecture, a truncated file, weights that do not fit the
-            configuration, NaN or Inf values.
+        FileNotFoundError: the directory holds no config.json, no safetensors weights, or not all.
+        ValueError: an unknown architecture or one that wants its own code, a truncated file.
     """
-    dtype = _check_files(Path(location)) if Path(location).is_absolute() else ""
-    config = AutoConfig.from_pretrained(location, trust_remote_code=False)
+    directory = local_directory(location)
+    if lora.is_adapter(directory):
+        lora.check_adapter(directory)
+        directory = lora.base_directory(directory)
+    check_config(directory)
+    check_weights(directory)
+    return _config(directory)
+
+
+def load_checkpoint(location: str, need_head: bool = True) -> Checkpoint:
+    """Open a Hugging Face directory or hub name, a timm one, or a peft adapter, merged into full
+    weights.
+
+    Args:
+        location: the directory or name.
+        need_head: whether the weights must hold the task head; a pretrained model has none, or
+            another, which is then left out.
+
+    Raises:
+        FileNotFoundError, ValueError: as `check_checkpoint`; weights that do not fit the
+            configuration, no head where one is needed, NaN or Inf values.
+    """
+    config = check_checkpoint(location)
+    directory = local_directory(location)
+    base = lora.base_directory(directory) if lora.is_adapter(directory) else directory
+    dtype = check_weights(base)
     adapter = adapter_for(config)
-    tensors = _read_tensors(location, adapter)
+    tensors, headed = _read_tensors(base, config, adapter, HALF.get(dtype, torch.float32))
+    if base != directory:
+        changed = lora.merged(directory, tensors)
+        headed = headed or _head(tensors, adapter).keys() <= changed.keys()
+        _relabel(config, tensors, changed)
+        tensors |= changed
+    if need_head and not headed:
+        raise ValueError(
+            f"{location} holds no complete task head ({', '.join(adapter.head)}): it was saved as "
+            f"{' '.join(config.architectures or ['a model without head'])}, expected "
+            f"{adapter.model_class().__name__}"
+        )
     _check_finite(location, tensors)
+    head = _head(tensors, adapter) if headed else {}
+    processor = next((str(place) for place in (directory, base) if has_processor(place)), None)
+    return Checkpoint(str(directory), config, _gather(tensors, adapter), head, dtype, processor)
+
+
+def _config(directory: Path) -> PretrainedConfig:
+    config = AutoConfig.from_pretrained(directory, trust_remote_code=False)
+    if config.model_type == "clip":  # of the two towers, the vision tower is merged
+        config.vision_config.projection_dim = config.projection_dim
+        return config.vision_config
+    return config
+
+
+def _gather(tensors: Mapping[str, Tensor], adapter: ModelAdapter) -> Parameters:
     places = {name: adapter.place(name) for name in tensors}
     layout = Layout.of({places[name]: tuple(tensor.shape) for name, tensor in tensors.items()})
-    gathered = {
-        (_group(places[name]), places[name].name): tensor for name, tensor in tensors.items()
-    }
-    head = {name: tensor for name, tensor in tensors.items() if places[name].part == "head"}
-    return Checkpoint(location, config, Parameters.gather(layout, gathered), head, dtype)
+    return Parameters.gather(
+        layout,
+        {(_group(places[name]), places[name].name): tensor for name, tensor in tensors.items()},
+    )
 
 
 def _group(place: Place) -> Group:
     return (place.segment, place.index) if place.part == "layer" else SHARED
 
 
-def _check_files(directory: Path) -> str:
-    """Check that the weights are there and whole; returns their dtypes."""
-    if not (directory / "config.json").is_file():
-        raise FileNotFoundError(
-            f"{directory} holds no config.json: expected a Hugging Face checkpoint directory"
-        )
-    files = sorted(directory.glob("*.safetensors"))
-    if not files:
-        pickles = [file.name for file in directory.glob("*.bin")]
-        found = f"; {', '.join(pickles)} is pickle and is not read" if pickles else ""
-        raise FileNotFoundError(
-            f"{directory} holds no .safetensors file{found}. Save the model again with "
-            f"save_pretrained(…, safe_serialization=True)"
-        )
-    dtypes: set[str] = set()
-    for file in files:
-        try:
-            with safe_open(file, "pt") as handle:
-                dtypes |= {handle.get_slice(name).get_dtype() for name in handle.keys()}  # noqa: SIM118
-        except SafetensorError as error:
-            raise ValueError(
-                f"{file} is not a complete safetensors file ({error}); copy or save it again"
-            ) from None
-    return "/".join(sorted(dtypes))
+def _head(tensors: Mapping[str, Tensor], adapter: ModelAdapter) -> dict[str, Tensor]:
+    return {name: t for name, t in tensors.items() if adapter.place(name).part == "head"}
 
 
-def _read_tensors(location: str, adapter: ModelAdapter) -> dict[str, Tensor]:
+def _relabel(
+    config: PretrainedConfig, tensors: Mapping[str, Tensor], changed: Mapping[str, Tensor]
+) -> None:
+    """Give `config` the number of classes of a head that was saved with an adapter."""
+    for name, tensor in changed.items():
+        if tensor.shape != tensors[name].shape:
+            config.num_labels = tensor.shape[0]
+
+
+def _read_tensors(
+    directory: Path, config: PretrainedConfig, adapter: ModelAdapter, dtype: torch.dtype
+) -> tuple[dict[str, Tensor], bool]:
+    """The model's tensors, and whether its task head was among them."""
+    with _quiet():
+        model, report = adapter.model_class().from_pretrained(
+            directory,
+            config=config,
+            use_safetensors=True,
+            trust_remote_code=False,
+            dtype=dtype,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )
+    tensors = {name: tensor.to(dtype) for name, tensor in own_tensors(model).items()}
+    headless = [name for name in report["missing_keys"] if adapter.place(name).part == "head"]
+    wrong = {
+        "missing": set(report["missing_keys"]) - set(headless),
+        # What lies outside the layers of a model saved with another head belongs to that head.
+        "unexpected": {
+            name
+            for name in report["unexpected_keys"]
+            if not headless or adapter.place(name).part == "layer"
+        },
+        "mismatched": set(map(str, report["mismatched_keys"])),
+    }
+    found = "; ".join(f"{kind}: {_some(names)}" for kind, names in wrong.items() if names)
+    if found:
+        raise ValueError(f"the weights in {directory} do not fit its config.json: {found}")
+    return tensors, not headless
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' own report and progress bar."""
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
-        model, report = adapter.model_class().from_pretrained(
-            location,
-            use_safetensors=True,
-            trust_remote_code=False,
-            dtype=torch.float32,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,
-        )
+        yield
     finally:
         transformers_logging.set_verbosity(verbosity)
         transformers_logging.enable_progress_bar()
-    wrong = {kind: report.get(f"{kind}_keys") for kind in ("missing", "unexpected", "mismatched")}
-    found = "; ".join(f"{kind}: {sorted(map(str, keys))}" for kind, keys in wrong.items() if keys)
-    if found:
-        raise ValueError(f"the weights in {location} do not fit its config.json: {found}")
-    return {name: tensor.detach() for name, tensor in model.state_dict().items()}
 
 
 def _check_finite(location: str, tensors: Mapping[str, Tensor]) -> None:
     bad = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
     if bad:
         raise ValueError(
-            f"{location} holds NaN or Inf in {', '.join(bad[:5])}"
-            f"{f' and {len(bad) - 5} more' if len(bad) > 5 else ''}; fine-tune or convert it again"
+            f"{location} holds NaN or Inf in {_some(bad)}; fine-tune or convert it again"
         )
+
+
+def _some(names: Iterable[str], shown: int = 5) -> str:
+    names = sorted(names)
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more

@@ -2,55 +2,49 @@
 
 from __future__ import annotations
 
-import copy
-import re
-from collections.abc import Mapping
+from typing import Any
 
-from torch import Tensor, nn
-from transformers import PretrainedConfig, PreTrainedModel, ViTForImageClassification
+import transformers
+from torch import Tensor
+from transformers import PretrainedConfig
 
-from merge_gym.models.adapter import Place, adapter
+from merge_gym.models.adapter import Inputs, ModelAdapter, Stack, adapter, depth_field
+from merge_gym.models.attention import attend_from
 
-_LAYER = re.compile(r"vit\.layers\.(\d+)\.(.+)")
+CLASSES = {"vit": "ViTForImageClassification", "deit": "DeiTForImageClassification"}
 
 
-@adapter("vit")
-class ViTAdapter:
+@adapter(*CLASSES)
+def vit(config: PretrainedConfig) -> ModelAdapter:
     """One segment, `layers`; the head is `classifier` on the class token."""
+    path, resize = f"{config.model_type}.layers", depth_field("num_hidden_layers")
+    return ModelAdapter(
+        stacks={"layers": Stack(path, config.num_hidden_layers, resize)},
+        head=("classifier.",),
+        model_class=lambda: getattr(transformers, CLASSES[config.model_type]),
+        enter=_enter,
+        layer=lambda module, hidden, context: module(hidden, None),
+        tail=lambda model, hidden, _: model.classifier(model.base_model.layernorm(hidden)[:, 0]),
+        last_layer=_last_layer,
+    )
 
-    def __init__(self, config: PretrainedConfig) -> None:
-        self.segments = {"layers": config.num_hidden_layers}
 
-    def place(self, name: str) -> Place:
-        if match := _LAYER.fullmatch(name):
-            return Place("layer", match[2], "layers", int(match[1]))
-        return Place("head" if name.startswith("classifier.") else "shared", name)
+def _enter(
+    model: Any, segment: str, inputs: Inputs, previous: Tensor | None
+) -> tuple[Tensor, None]:
+    return model.base_model.embeddings(inputs["pixel_values"]), None
 
-    def tensor_name(self, segment: str, position: int, name: str) -> str:
-        return f"vit.layers.{position}.{name}"
 
-    def config(self, depths: Mapping[str, int], head: PretrainedConfig) -> PretrainedConfig:
-        config = copy.deepcopy(head)
-        config.num_hidden_layers = depths["layers"]
-        return config
-
-    def model_class(self) -> type[PreTrainedModel]:
-        return ViTForImageClassification
-
-    def layers(self, model: PreTrainedModel) -> dict[str, nn.ModuleList]:
-        return {"layers": model.vit.layers}
-
-    def enter(
-        self,
-        model: PreTrainedModel,
-        segment: str,
-        inputs: Mapping[str, Tensor],
-        previous: Tensor | None,
-    ) -> tuple[Tensor, None]:
-        return model.vit.embeddings(inputs["pixel_values"]), None
-
-    def layer(self, module: nn.Module, hidden: Tensor, context: None) -> Tensor:
-        return module(hidden, None)
-
-    def tail(self, model: PreTrainedModel, hidden: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
-        return model.classifier(model.vit.layernorm(hidden)[:, 0])
+def _last_layer(module: Any, hidden: Tensor, context: None) -> Tensor:
+    attention = module.attention
+    read = attend_from(
+        0,
+        module.layernorm_before(hidden),
+        attention.q_proj,
+        attention.k_proj,
+        attention.v_proj,
+        attention.num_attention_heads,
+        attention.scaling,
+    )
+    token = attention.o_proj(read) + hidden[:, :1]
+    return module.mlp(module.layernorm_after(token)) + token

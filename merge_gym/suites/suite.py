@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from merge_gym.models import Checkpoint, ModelAdapter, adapter_for
@@ -97,4 +98,4 @@ class Suite:
 def _update(digest: hashlib._Hash, *tensors: Tensor) -> None:
     for tensor in tensors:
         digest.update(str(tuple(tensor.shape)).encode())
-        digest.update(tensor.contiguous().numpy().data)
+        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
