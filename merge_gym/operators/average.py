@@ -25,7 +25,7 @@ def average(
 
     Scope: any, the operator works entry by entry.
 
-    Source: Wortsman et al. 2022, "Model soups", arXiv:2203.05482, uniform soup (section 2).
+    Source: Wortsman et al. 2022, "Model soups", arXiv:2203.05482 (the uniform soup).
 
     Elsewhere: mergekit ``linear`` agrees; with ``normalize: false`` it is the weighted sum.
     """

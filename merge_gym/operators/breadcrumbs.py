@@ -31,8 +31,8 @@ def breadcrumbs(
 
     Scope: ``tensor``, row by row; a layer or a model in one vector counts as one row.
 
-    Source: Davari and Belilovsky 2023, "Model Breadcrumbs", arXiv:2312.06795, section 3, and the
-    authors' code, which ranks row by row.
+    Source: Davari and Belilovsky 2023, "Model Breadcrumbs", arXiv:2312.06795, and the authors'
+    code, which ranks row by row.
 
     Elsewhere: the paper's β and γ are percentiles, so density = γ - β and gamma = 1 - γ. mergekit
     ranks the tensor as a whole; its defaults are density 1, which keeps everything, and gamma 0.01.

@@ -35,10 +35,10 @@ def consensus(
     Scope: any, the operator works entry by entry.
 
     Source: Wang et al. 2024, "Localizing Task Information for Improved Model Merging and
-    Compression", arXiv:2405.07813, sections 4 and 5.
+    Compression", arXiv:2405.07813.
 
-    Elsewhere: the authors' code agrees, with λ chosen per task on validation data; mergekit has
-    no release with it.
+    Elsewhere: the authors' code agrees, with λ chosen per task on validation data; mergekit
+    does not have it.
     """
     vectors = task_vectors(pretrained, experts)
     together = total(vectors)

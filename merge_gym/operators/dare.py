@@ -36,7 +36,7 @@ def dare(
     Scope: any for ``rescale="density"``, as entries are independent; with ``l1`` it is where the
     magnitudes are summed, ``tensor`` as in mergekit.
 
-    Source: Yu et al. 2024, "Language Models are Super Mario", arXiv:2311.03099, section 3.
+    Source: Yu et al. 2024, "Language Models are Super Mario", arXiv:2311.03099.
 
     Elsewhere: the authors' code (MergeLM) agrees. mergekit's ``dare_linear`` rescales by ``l1``
     since it dropped 1/p, and its default density of 1 drops nothing. In the code of Reinforced

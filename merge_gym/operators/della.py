@@ -47,11 +47,11 @@ def della(
 
     Scope: ``tensor``, row by row; a layer or a model in one vector counts as one row.
 
-    Source: Deep et al. 2024, "DELLA-Merging", arXiv:2406.11617, section 3 (MAGPRUNE).
+    Source: Deep et al. 2024, "DELLA-Merging", arXiv:2406.11617 (MAGPRUNE).
 
-    Elsewhere: the authors' code agrees, but calls 2ε the window or ε depending on the place.
-    mergekit restores the sum of magnitudes instead of dividing by p, which no longer undoes the
-    bias towards large entries.
+    Elsewhere: the authors' code (its ``window_size`` is 2ε, 0 by default) counts a cancelled entry
+    as positive. mergekit restores the sum of magnitudes instead of dividing by p, which no longer
+    undoes the bias towards large entries.
     """
     random = seeded(generator)
     vectors = task_vectors(pretrained, experts, weight)

@@ -25,7 +25,7 @@ def emr(pretrained: Tensor, experts: Sequence[Tensor], *, weight: Weight = 1.0) 
 
     Scope: any, the operator works entry by entry.
 
-    Source: Huang et al. 2024, "EMR-Merging", arXiv:2405.17461, section 3.2.
+    Source: Huang et al. 2024, "EMR-Merging", arXiv:2405.17461.
 
     Elsewhere: the authors' code counts a cancelled entry as negative, here it keeps its pretrained
     value; mergekit does not have it.

@@ -23,7 +23,7 @@ def iso_c(pretrained: Tensor, experts: Sequence[Tensor], *, weight: Weight | Non
 
     Scope: ``tensor`` only, it needs the matrices.
 
-    Source: Marczak et al. 2025, "No Task Left Behind", arXiv:2502.04959, section 4.1.
+    Source: Marczak et al. 2025, "No Task Left Behind", arXiv:2502.04959, section 4.
 
     Elsewhere: the authors add up the task vectors and tune one factor on validation data, which is
     the same for matrices; theirs averages what is not a matrix. They also lift zero directions,

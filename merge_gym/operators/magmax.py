@@ -22,7 +22,7 @@ def magmax(pretrained: Tensor, experts: Sequence[Tensor], *, weight: Weight = 0.
 
     Scope: any, the operator works entry by entry.
 
-    Source: Marczak et al. 2024, "MagMax", arXiv:2407.06322, section 4.
+    Source: Marczak et al. 2024, "MagMax", arXiv:2407.06322.
 
     Elsewhere: the authors' code takes the later of two opposite changes of the same size; their
     experts are fine-tuned one after the other. mergekit does not have it.

@@ -24,7 +24,7 @@ def model_stock(pretrained: Tensor, experts: Sequence[Tensor]) -> Tensor:
 
     Scope: ``tensor``, as the paper's layer-wise rule.
 
-    Source: Jang et al. 2024, "Model Stock", arXiv:2403.19522, section 4.
+    Source: Jang et al. 2024, "Model Stock", arXiv:2403.19522.
 
     Elsewhere: mergekit does not clamp t, so a negative cosine moves away from the mean, without
     bound near cos α = -1/(N - 1). The authors' repository holds no code.

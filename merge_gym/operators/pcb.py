@@ -36,11 +36,11 @@ def pcb(
     Scope: ``model``, as published.
 
     Source: Du et al. 2024, "Parameter Competition Balancing for Model Merging", arXiv:2410.02396,
-    section 3, as in the function ``PCB_merge`` of the authors' ``pcb-merging.py``.
+    as in the function ``PCB_merge`` of the authors' ``pcb-merging.py``.
 
     Elsewhere: the authors' second file, ``vision_source_code/pcb.py``, clips at 1 % and 99 %, sums
     normalised instead of raw task vectors inside tanh, keeps 5 % and uses λ = 1.2; the paper
-    writes softmax where both files have exp and tanh. mergekit has no release with it.
+    writes softmax where both files have exp and tanh. mergekit does not have it.
     """
     vectors = task_vectors(pretrained, experts)
     together = total(vectors)

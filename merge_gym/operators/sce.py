@@ -31,11 +31,11 @@ def sce(
 
     Scope: ``tensor``, the paper's matrix-level coefficients.
 
-    Source: Wan et al. 2024, "FuseChat", arXiv:2408.07990, section 3.3.
+    Source: Wan et al. 2024, "FuseChat", arXiv:2408.07990.
 
-    Elsewhere: mergekit's ``sce``, by the same authors, agrees up to ties; it
-    counts a cancelled entry as positive, and weighs all experts alike
-    once their mean squares sum to less than 1e-6, as those of small task vectors do.
+    Elsewhere: mergekit's ``sce`` agrees up to ties; it counts a cancelled entry as positive, and
+    weighs all experts alike once their mean squares sum to less than 1e-6, as those of small task
+    vectors do.
     """
     vectors = task_vectors(pretrained, experts)
     if density < 1:

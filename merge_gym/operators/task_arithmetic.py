@@ -16,13 +16,13 @@ def task_arithmetic(
 
     .. math:: \theta = \theta_{pt} + \sum_i \lambda_i (\theta_i - \theta_{pt})
 
-    ``weight`` is λ, one for all experts or one each. The paper tunes it on held-out data and finds
-    0.3 to 0.5 to work for most merges; 0.3, the usual choice for its eight vision tasks, is the
-    default here. (1/N would be plain averaging once more.)
+    ``weight`` is λ, one for all experts or one each. The paper tunes it on held-out data; the
+    default is 0.3, the usual choice for its eight vision tasks where nothing can be tuned. (1/N
+    would be plain averaging once more.)
 
     Scope: any, the operator works entry by entry.
 
-    Source: Ilharco et al. 2023, "Editing models with task arithmetic", arXiv:2212.04089, section 4.
+    Source: Ilharco et al. 2023, "Editing models with task arithmetic", arXiv:2212.04089.
 
     Elsewhere: mergekit agrees with ``normalize: false`` (its default) and has no default weight;
     the authors' code multiplies the sum by one coefficient, default 1.

@@ -26,7 +26,7 @@ def tsv_m(pretrained: Tensor, experts: Sequence[Tensor], *, weight: Weight = 1.0
 
     Scope: ``tensor`` only, it needs the matrices.
 
-    Source: Gargiulo et al. 2025, "Task Singular Vectors", arXiv:2412.00081, section 4.
+    Source: Gargiulo et al. 2025, "Task Singular Vectors", arXiv:2412.00081.
 
     Elsewhere: the authors' code agrees where the kept vectors of different tasks are independent;
     where they coincide, as for identical experts, its second decomposition fills the gap with
