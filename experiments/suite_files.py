@@ -21,6 +21,7 @@ from merge_gym.models import torchvision_shim
 torchvision_shim.install()
 
 from transformers import ViTForImageClassification, ViTImageProcessor  # noqa: E402
+from transformers.utils import logging as transformers_logging  # noqa: E402
 
 
 @contextmanager
@@ -44,7 +45,11 @@ def new_directory(directory: Path) -> Iterator[Path]:
 def save_model(model: ViTForImageClassification, directory: Path) -> None:
     """Write the model in float16 with the preprocessing x / 127.5 − 1 of one grey channel."""
     size = {"height": model.config.image_size, "width": model.config.image_size}
-    model.half().save_pretrained(directory)
+    transformers_logging.disable_progress_bar()
+    try:
+        model.half().save_pretrained(directory)
+    finally:
+        transformers_logging.enable_progress_bar()
     model.float()
     ViTImageProcessor(
         do_resize=True,
@@ -55,6 +60,8 @@ def save_model(model: ViTForImageClassification, directory: Path) -> None:
         image_mean=[0.5],
         image_std=[0.5],
     ).save_pretrained(directory)
+    for file in directory.iterdir():
+        file.chmod(0o644)  # weights come out readable by their owner alone
 
 
 def save_rows(
