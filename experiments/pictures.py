@@ -24,10 +24,10 @@ def learning_curve(
         marks: {label: level} of horizontal lines, such as the best uniform merge.
         window: length in episodes of the running mean, one pass over the subsets.
     """
-    figure = Figure(figsize=(8, 4.2), dpi=110)
+    figure = Figure(figsize=(8, 4.6), dpi=110, layout="constrained")
     axes = figure.subplots()
     episodes = np.arange(1, len(raw) + 1)
-    axes.plot(episodes, raw, ".", color="0.75", markersize=3, label="reward of one subset")
+    axes.plot(episodes, raw, ".", color="0.75", markersize=3, label="on the episode's subset")
     axes.plot(
         episodes, smoothed, color="tab:blue", linewidth=0.8, alpha=0.6, label="as seen by the agent"
     )
@@ -45,8 +45,7 @@ def learning_curve(
     axes.set_xlabel("scored episode")
     axes.set_ylabel("mean metric × 100, search split")
     axes.grid(color="0.92")
-    axes.legend(fontsize="small", loc="lower right")
-    figure.set_layout_engine("tight")
+    figure.legend(fontsize="small", loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 

@@ -15,6 +15,7 @@ from merge_gym.evaluation import Scorer
 from merge_gym.recipe import Recipe, Source
 
 SPLITS = ("search", "test")
+HEADINGS = {"expert": "expert ", "uniform": "", "found": "found by "}
 
 
 @dataclass(frozen=True)
@@ -73,32 +74,27 @@ def rows_from_json(data: Sequence[Mapping[str, Any]]) -> list[Row]:
     return [Row(**entry) for entry in data]
 
 
-def results_table(rows: Sequence[Row], sizes: Mapping[str, int], title: str) -> Table:
-    """The rows as a table in percent, uniform merges from worst to best, the found recipe last.
-
-    Args:
-        rows: what to show.
-        sizes: {split: number of examples over all tasks}, for the header.
-        title: stands above.
-    """
+def results_table(rows: Sequence[Row], title: str) -> Table:
+    """The rows in percent: experts, uniform merges from worst to best, what was found."""
     tasks = list(rows[0].test)
     table = Table(title=title, title_justify="left")
-    table.add_column("model")
+    table.add_column("%", no_wrap=True)
     for split in SPLITS:
         for task in tasks:
-            table.add_column(f"{task}\n{split}", justify="right", style="dim")
-        table.add_column(f"mean\n{split} (n={sizes[split]})", justify="right")
-    order = {"expert": 0, "uniform": 1, "found": 2}
-    ranked = sorted(rows, key=lambda row: (order[row.kind], row.mean("search")))
-    for row, following in zip(ranked, [*ranked[1:], None], strict=True):
-        cells = []
-        for split in SPLITS:
-            cells += [f"{100 * getattr(row, split)[task]:.1f}" for task in tasks]
-            cells.append(f"{100 * row.mean(split):.1f}")
-        table.add_row(
-            row.name if row.kind == "expert" else f"{row.kind}: {row.name}",
-            *cells,
-            style="bold green" if row.kind == "found" else None,
-            end_section=following is not None and following.kind != row.kind,
-        )
+            table.add_column(f"{split}\n{task}", justify="right", style="dim", no_wrap=True)
+        table.add_column(f"{split}\nmean", justify="right")
+    for kind, heading in HEADINGS.items():
+        members = sorted((r for r in rows if r.kind == kind), key=lambda row: row.mean("search"))
+        for row in members:
+            table.add_row(
+                heading + row.name,
+                *(cell for split in SPLITS for cell in _cells(row, split, tasks)),
+                style="bold green" if kind == "found" else None,
+                end_section=row is members[-1],
+            )
     return table
+
+
+def _cells(row: Row, split: str, tasks: Sequence[str]) -> list[str]:
+    values = [getattr(row, split)[task] for task in tasks] + [row.mean(split)]
+    return [f"{100 * value:.1f}" for value in values]

@@ -12,6 +12,7 @@ merging_map.png, the exported checkpoints, TensorBoard logs and what `resume` ne
 from __future__ import annotations
 
 import json
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,11 +28,12 @@ from tqdm import tqdm
 
 import agents
 import merge_gym
-from agents.episodes import EpisodeRecorder, read_episodes
-from agents.journal import ScoreJournal
+from agents.episodes import EpisodeRecord
+from agents.journal import Journal
 from agents.selection import Selection, select
 from experiments import pictures
 from experiments.report import (
+    SPLITS,
     Row,
     found_row,
     reference_row,
@@ -41,9 +43,7 @@ from experiments.report import (
 )
 from merge_gym.env import ModelMergeEnv
 from merge_gym.files import replacing
-from merge_gym.recipe import Recipe, Source
-
-console = Console()
+from merge_gym.recipe import Source
 
 
 @dataclass(frozen=True)
@@ -52,19 +52,30 @@ class Run:
 
     config: DictConfig
     directory: Path
-    env: gym.Env
+    core: ModelMergeEnv
     agent: agents.Agent
     references: dict[str, Source]
 
-    @property
-    def core(self) -> ModelMergeEnv:
-        return self.env.unwrapped
+
+@dataclass(frozen=True)
+class Outcome:
+    """A search that is over.
+
+    Attributes:
+        episodes: what the agent did.
+        selection: which recipe was kept, and what choosing it cost.
+        rows: every expert, every uniform merge and, last, the found recipe.
+    """
+
+    episodes: list[EpisodeRecord]
+    selection: Selection
+    rows: list[Row]
 
 
 def prepare(config: DictConfig, directory: Path) -> Run:
     """Open suite, environment and agent; ValueError or FileNotFoundError for what does not fit."""
-    torch.set_num_threads(config.threads)
     plain: Any = OmegaConf.to_container(config, resolve=True)
+    torch.set_num_threads(config.threads)
     env = gym.make(
         "ModelMerge-v0",
         suite=config.suite,
@@ -78,120 +89,112 @@ def prepare(config: DictConfig, directory: Path) -> Run:
         **plain["reward"],
     )
     core = env.unwrapped
-    references = reference_sources(core.bank, plain["baselines"])
-    core.evaluator = ScoreJournal(core.evaluator, directory / "scores.jsonl")
-    env = EpisodeRecorder(env, directory / "episodes.jsonl")
     name = plain["agent"].pop("name")
     agent = agents.make(name, env, config.seed, directory, **plain["agent"])
-    return Run(config, directory, env, agent, references)
+    return Run(config, directory, core, agent, reference_sources(core.bank, plain["baselines"]))
 
 
-def search(run: Run) -> Selection:
-    """Let the agent search, then score its top recipes on the full search split, keep the best."""
-    run.agent.search(run.config.episodes, resume=run.config.resume is not None)
-    episodes = read_episodes(run.directory / "episodes.jsonl")
-    return select(episodes, run.core.evaluator, top=run.config.top, extra=run.agent.greedy())
+def execute(run: Run) -> Outcome:
+    """Search, choose among the top recipes on the full search split, score all on both splits."""
+    episodes = run.agent.search(run.config.episodes, resume=run.config.resume is not None)
+    with Journal(run.core.evaluator, run.directory / "scores.jsonl") as evaluator:
+        selection = select(
+            episodes, evaluator, top=run.config.top, also=[run.agent.greedy_recipe()]
+        )
+        rows = [
+            reference_row(name, source, run.core.bank, evaluator)
+            for name, source in tqdm(run.references.items(), desc="merges", disable=None)
+        ]
+        rows.append(found_row(run.config.agent.name, selection.best, evaluator))
+    return Outcome(episodes, selection, rows)
 
 
-def report(run: Run, selection: Selection) -> list[Row]:
-    """Score everything on both splits and write the run's results, pictures and checkpoints."""
-    bank, evaluator = run.core.bank, run.core.evaluator
-    rows = [
-        reference_row(name, source, bank, evaluator)
-        for name, source in tqdm(run.references.items(), desc="scoring merges", disable=None)
-    ]
-    found = found_row(run.config.agent.name, selection.recipe, evaluator)
-    rows.append(found)
-    write_results(run, selection, rows)
-    draw(run, rows, selection.recipe)
-    merge_gym.export(
-        selection.recipe,
-        run.core.suite,
-        run.directory / "checkpoint",
-        scores={"search": found.search, "test": found.test},
-    )
-    return rows
-
-
-def write_results(run: Run, selection: Selection, rows: list[Row]) -> None:
-    """Write results.json (nothing in it depends on the clock) and recipe.json."""
-    episodes = read_episodes(run.directory / "episodes.jsonl")
-    results = {
-        "suite": run.core.suite.name,
-        "digest": run.core.suite.digest,
-        "agent": run.config.agent.name,
-        "seed": run.config.seed,
-        "episodes": len(episodes),
-        "evaluation_cost": {
-            "search": sum(episode.evaluation_cost for episode in episodes),
-            "selection": selection.evaluation_cost,
-        },
-        "rows": rows_to_json(rows),
-    }
-    for name, text in {
-        "results.json": json.dumps(results, indent=2),
-        "recipe.json": selection.recipe.to_json(),
-    }.items():
-        with replacing(run.directory / name) as temporary:
-            temporary.write_text(text)
-
-
-def draw(run: Run, rows: list[Row], recipe: Recipe) -> None:
-    """Write learning_curve.png and merging_map.png."""
-    scored = [e for e in read_episodes(run.directory / "episodes.jsonl") if e.scores]
-    uniform = max((row for row in rows if row.kind == "uniform"), key=lambda r: r.mean("search"))
-    marks = {
-        f"best uniform merge: {uniform.name}": 100 * uniform.mean("search"),
-        "found recipe, full search split": 100 * rows[-1].mean("search"),
-    }
-    curve = pictures.learning_curve(
-        [episode.raw_reward for episode in scored],
-        [episode.reward for episode in scored],
-        marks,
-        window=run.config.subsets,
-    )
-    pictures.save(curve, run.directory / "learning_curve.png")
+def write(run: Run, outcome: Outcome) -> None:
+    """Write results, pictures and checkpoints into the run's folder."""
+    recipe, found = outcome.selection.best, outcome.rows[-1]
+    _write_text(run.directory / "results.json", json.dumps(results(run, outcome), indent=2))
+    _write_text(run.directory / "recipe.json", recipe.to_json())
+    pictures.save(curve(run, outcome), run.directory / "learning_curve.png")
     title = f"found recipe, {run.core.suite.name}, seed {run.config.seed}"
     pictures.save(
         pictures.found_map(recipe, run.core.bank, title), run.directory / "merging_map.png"
     )
+    scores = {split: getattr(found, split) for split in SPLITS}
+    merge_gym.export(recipe, run.core.suite, run.directory / "checkpoint", scores)
 
 
-def settings(config: DictConfig) -> tuple[DictConfig, Path]:
-    """The run's settings and folder; a resumed run brings its own."""
-    directory = Path(HydraConfig.get().runtime.output_dir)
+def results(run: Run, outcome: Outcome) -> dict[str, Any]:
+    """What results.json holds; nothing in it depends on the clock."""
+    return {
+        "suite": run.core.suite.name,
+        "digest": run.core.suite.digest,
+        "agent": run.config.agent.name,
+        "seed": run.config.seed,
+        "episodes": len(outcome.episodes),
+        "evaluation_cost": {
+            "search": sum(episode.evaluation_cost for episode in outcome.episodes),
+            "selection": outcome.selection.evaluation_cost,
+        },
+        "rows": rows_to_json(outcome.rows),
+    }
+
+
+def curve(run: Run, outcome: Outcome) -> pictures.Figure:
+    """The learning curve beside the best uniform merge and the found recipe."""
+    scored = [episode for episode in outcome.episodes if episode.scores]
+    uniform = [row for row in outcome.rows if row.kind == "uniform"]
+    best = max(uniform, key=lambda row: row.mean("search"))
+    return pictures.learning_curve(
+        [episode.raw_reward for episode in scored],
+        [episode.reward for episode in scored],
+        {
+            f"best uniform merge: {best.name}": 100 * best.mean("search"),
+            "found recipe": 100 * outcome.rows[-1].mean("search"),
+        },
+        window=run.config.subsets,
+    )
+
+
+def settings(config: DictConfig, directory: Path) -> DictConfig:
+    """The settings of the run in `directory`: its own if it is resumed, else `config`."""
     file = directory / "config.yaml"
-    if config.resume is not None:
-        if not file.is_file():
-            raise ValueError(f"{directory} holds no run (no config.yaml), so none can go on there")
-        saved = OmegaConf.create(OmegaConf.load(file))
-        saved.resume = config.resume
-        return saved, directory
-    if file.exists():
-        raise ValueError(
-            f"{directory} already holds a run: give resume={directory} to go on with it, or "
-            f"another run_dir"
-        )
-    return config, directory
+    if config.resume is None:
+        if file.exists():
+            raise ValueError(
+                f"{directory} already holds a run: give resume={directory} to go on with it, or "
+                f"another run_dir"
+            )
+        return config
+    if not file.is_file():
+        raise ValueError(f"{directory} holds no run (no config.yaml), so none can go on there")
+    saved = OmegaConf.create(file.read_text())
+    saved.resume = config.resume
+    return saved
 
 
 @hydra.main(version_base=None, config_path="../conf", config_name="train")
 def main(config: DictConfig) -> None:
     """Run one search from its configuration."""
     started = time.perf_counter()
+    directory = Path(HydraConfig.get().runtime.output_dir)
     try:
-        config, directory = settings(config)
+        config = settings(config, directory)
         run = prepare(config, directory)
     except (ValueError, FileNotFoundError) as error:
         raise SystemExit(f"error: {error}") from None
-    with replacing(directory / "config.yaml") as temporary:
-        temporary.write_text(OmegaConf.to_yaml(config, resolve=True))
-    selection = search(run)
-    rows = report(run, selection)
-    sizes = {split: run.core.evaluator.cost(split) for split in ("search", "test")}
-    title = f"{run.core.suite.name}, {config.agent.name}, seed {config.seed}"
-    console.print(results_table(rows, sizes, title))
+    _write_text(directory / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
+    outcome = execute(run)
+    write(run, outcome)
+    sizes = " and ".join(f"{run.core.evaluator.cost(split):,} {split}" for split in SPLITS)
+    title = f"{run.core.suite.name}, {config.agent.name}, seed {config.seed}: {sizes} examples"
+    console = Console() if sys.stdout.isatty() else Console(width=120)
+    console.print(results_table(outcome.rows, title))
     console.print(f"{directory} ({time.perf_counter() - started:.0f} s)", soft_wrap=True)
+
+
+def _write_text(file: Path, text: str) -> None:
+    with replacing(file) as temporary:
+        temporary.write_text(text)
 
 
 OmegaConf.register_new_resolver("first", lambda *values: next(v for v in values if v is not None))
