@@ -120,14 +120,15 @@ class LayerBank:
         return str(source)
 
     def _operator(self, spec: str | Mapping[str, Any]) -> Source:
-        settings = {"name": spec} if isinstance(spec, str) else dict(spec)
-        name = settings.pop("name", None)
-        if name is None:
+        settings = {"name": spec} if isinstance(spec, str) else spec
+        if not isinstance(settings, Mapping) or "name" not in settings:
             raise ValueError(
                 f"an operator is a name or {{'name': …, hyper-parameters}}, got {spec!r}"
             )
+        name = settings["name"]
+        given = {key: value for key, value in settings.items() if key != "name"}
         return Source.operator(
-            name, **operator_registry.check(name, settings, len(self.suite.experts))
+            name, **operator_registry.check(name, given, len(self.suite.experts))
         )
 
     def _known(self, source: Source) -> Source:

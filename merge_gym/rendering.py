@@ -27,7 +27,8 @@ def write_map(merging_map: NDArray[np.float32], bank: LayerBank, cursor: int | N
     names = bank.candidates
     columns = _layer_names(bank)
     width = max(map(len, names), default=0)
-    cell = max(map(len, columns), default=0) + 1
+    largest = str(int(merging_map.max(initial=0)))
+    cell = max(map(len, [largest, *columns])) + 1
     lines = [" " * width + "".join(name.rjust(cell) for name in columns)]
     if cursor is not None and cursor < len(columns):
         lines.insert(0, " " * width + " " * (cell * (cursor + 1) - 1) + "▼")

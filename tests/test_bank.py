@@ -1,0 +1,223 @@
+"""The layer bank: candidates in action order, merged when first asked for."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from merge_gym import LayerBank, Recipe, Source, operators
+from merge_gym.recipe import Layer
+from tests.tiny import OPERATORS, two_segment_suite
+
+
+def flat(bank, spec):
+    return bank.parameters(bank.source(spec)).flat
+
+
+def models(suite):
+    return suite.pretrained.parameters.flat, [e.parameters.flat for e in suite.experts.values()]
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """The operators that were run, in order."""
+    ran = []
+    merge = operators.merge
+
+    def counting(name, *args, **kwargs):
+        ran.append(name)
+        return merge(name, *args, **kwargs)
+
+    monkeypatch.setattr(operators, "merge", counting)
+    return ran
+
+
+def test_candidates_are_the_experts_then_the_operators_in_order(suite):
+    bank = LayerBank(suite, operators=["ties", {"name": "dare", "density": 0.3}])
+    assert bank.candidates == ("low", "high", "ties", "dare(density=0.3)")
+    assert [source.name for source in bank.sources] == ["low", "high", "ties", "dare"]
+    assert bank.segments == {"layers": 3}
+
+
+def test_without_operators_the_suites_own_bank_is_used(suite):
+    assert LayerBank(suite).sources == LayerBank(suite, operators=OPERATORS).sources
+
+
+def test_a_bank_of_experts_alone_is_legal(suite):
+    assert LayerBank(suite, operators=[]).candidates == ("low", "high")
+
+
+def test_a_candidate_is_merged_once_and_when_first_asked_for(suite, counted):
+    bank = LayerBank(suite, operators=["ties", "dare"])
+    assert counted == []
+    first = bank.layer(bank.source("ties"), "layers", 0)
+    assert counted == ["ties"]
+    again = bank.layer(bank.source("ties"), "layers", 0)
+    assert counted == ["ties"]
+    assert all(first[name].data_ptr() == again[name].data_ptr() for name in first)
+
+
+def test_experts_are_not_copied(suite):
+    bank = LayerBank(suite)
+    assert flat(bank, "low").data_ptr() == suite.experts["low"].parameters.flat.data_ptr()
+
+
+def test_variants_of_one_operator_stand_side_by_side(suite):
+    bank = LayerBank(suite, [{"name": "ties", "density": density} for density in (0.2, 0.8)])
+    assert bank.candidates[2:] == ("ties(density=0.2)", "ties(density=0.8)")
+    assert not torch.equal(flat(bank, "ties(density=0.2)"), flat(bank, "ties(density=0.8)"))
+
+
+@pytest.mark.parametrize(
+    "twice",
+    [
+        ["ties", "ties"],
+        ["ties", {"name": "ties"}],
+        ["ties", {"name": "ties", "density": 0.2}],
+        [{"name": "dare", "density": 1}, {"name": "dare", "density": 1.0}],
+    ],
+)
+def test_the_same_candidate_twice_is_refused(suite, twice):
+    with pytest.raises(ValueError, match=r"in the bank twice; give each operator other"):
+        LayerBank(suite, twice)
+
+
+def test_an_expert_named_like_an_operator_is_refused(suite):
+    renamed = dataclasses.replace(
+        suite, experts=dict(zip(("ties", "high"), suite.experts.values(), strict=True))
+    )
+    with pytest.raises(ValueError, match=r"'ties' is in the bank twice.*no expert an operator's"):
+        LayerBank(renamed, ["ties"])
+
+
+def test_a_tensor_scoped_operator_sees_one_tensor_at_a_time(suite):
+    bank = LayerBank(suite, [{"name": "ties", "density": 0.3, "scope": "tensor"}])
+    pretrained, (low, high) = suite.pretrained.parameters, models(suite)[1]
+    merged = flat(bank, bank.sources[2])
+    for slots in pretrained.layout.groups.values():
+        for slot in slots:
+            span = slice(slot.start, slot.stop)
+            expected = operators.merge(
+                "ties", pretrained.flat[span], [low[span], high[span]], density=0.3
+            )
+            torch.testing.assert_close(merged[span], expected, rtol=0, atol=0)
+
+
+def test_a_layer_scoped_operator_sees_one_layer_at_a_time(suite):
+    bank = LayerBank(suite, [{"name": "ties", "density": 0.3, "scope": "layer"}])
+    pretrained, (low, high) = suite.pretrained.parameters, models(suite)[1]
+    span = pretrained.layout.span(("layers", 1))
+    expected = operators.merge("ties", pretrained.flat[span], [low[span], high[span]], density=0.3)
+    assert torch.equal(flat(bank, bank.sources[2])[span], expected)
+
+
+def test_a_model_scoped_operator_sees_the_whole_model(suite):
+    bank = LayerBank(suite, [{"name": "ties", "density": 0.3}])
+    pretrained, experts = models(suite)
+    expected = operators.merge("ties", pretrained, experts, density=0.3)
+    assert torch.equal(flat(bank, bank.sources[2]), expected)
+
+
+def test_scopes_trim_ties_differently(suite):
+    scopes = ("tensor", "layer", "model")
+    bank = LayerBank(suite, [{"name": "ties", "density": 0.3, "scope": scope} for scope in scopes])
+    tensor, layer, model = (flat(bank, source) for source in bank.sources[2:])
+    assert not torch.equal(tensor, model)
+    assert not torch.equal(tensor, layer)
+    assert not torch.equal(layer, model)
+
+
+def test_dare_depends_on_its_seed_alone(suite):
+    specs = [{"name": "dare", "seed": seed} for seed in (0, 1)]
+    one, other = LayerBank(suite, specs), LayerBank(suite, specs)
+    torch.manual_seed(7)
+    zero = flat(one, "dare(seed=0)")
+    assert torch.equal(zero, flat(other, "dare(seed=0)"))
+    assert not torch.equal(zero, flat(one, "dare(seed=1)"))
+
+
+def test_dare_does_not_depend_on_the_order_in_which_candidates_are_asked_for(suite):
+    one, other = LayerBank(suite), LayerBank(suite)
+    wanted = ["dare(density=0.5)", "average", "ties(density=0.5)"]
+    forward = [flat(one, name) for name in wanted]
+    backward = [flat(other, name) for name in reversed(wanted)]
+    assert all(torch.equal(a, b) for a, b in zip(forward, reversed(backward), strict=True))
+
+
+def test_merging_leaves_the_models_as_they_were(suite):
+    pretrained, experts = models(suite)
+    before = [tensor.clone() for tensor in (pretrained, *experts)]
+    bank = LayerBank(suite, ["average", "task_arithmetic", "ties", "dare", "dare_ties"])
+    for source in bank.sources:
+        bank.parameters(source)
+    assert all(torch.equal(a, b) for a, b in zip(before, (pretrained, *experts), strict=True))
+
+
+def test_shared_parameters_come_from_the_named_source(suite):
+    of_suite, of_expert = LayerBank(suite), LayerBank(suite, shared="high")
+    of_operator = LayerBank(suite, shared={"name": "task_arithmetic", "weight": [0.2, 0.4]})
+    assert of_suite.shared.name == "average"
+    assert of_expert.shared == Source.expert("high")
+    assert of_operator.shared.name == "task_arithmetic"
+    name = "vit.embeddings.cls_token"
+    low, high = (suite.experts[expert].parameters.group(("", -1))[name] for expert in suite.experts)
+    pretrained = suite.pretrained.parameters.group(("", -1))[name]
+    tensors = [
+        bank.shared_tensors(bank.shared)[name] for bank in (of_suite, of_expert, of_operator)
+    ]
+    torch.testing.assert_close(tensors[0], (low + high) / 2)
+    assert torch.equal(tensors[1], high)
+    expected = pretrained + 0.2 * (low - pretrained) + 0.4 * (high - pretrained)
+    torch.testing.assert_close(tensors[2], expected)
+
+
+def test_a_label_is_the_candidates_name_or_the_source_in_full(bank):
+    assert bank.label(bank.sources[3]) == "ties(density=0.5)"
+    assert bank.label(Source.operator("ties", density=0.9)) == "ties(density=0.9)"
+
+
+def test_check_refuses_a_recipe_of_another_suite(bank):
+    other = Recipe.uniform("low", LayerBank(two_segment_suite()))
+    with pytest.raises(ValueError, match=rf"digest {other.suite}, this is tiny.*own suite"):
+        bank.check(other)
+
+
+def test_check_refuses_other_segments(bank):
+    recipe = Recipe(bank.suite.digest, bank.shared, (("encoder", ()),))
+    with pytest.raises(ValueError, match="has the segments layers"):
+        bank.check(recipe)
+
+
+@pytest.mark.parametrize("index", [-1, 3])
+def test_check_refuses_layers_that_the_models_do_not_have(bank, index):
+    layer = Layer(index, bank.sources[0])
+    recipe = Recipe(bank.suite.digest, bank.shared, (("layers", (layer,)),))
+    with pytest.raises(ValueError, match=rf"takes layers \[{index}\] of 'layers', which has 3"):
+        bank.check(recipe)
+
+
+def test_an_unknown_operator_is_refused_with_the_nearest_names(suite):
+    with pytest.raises(ValueError, match=r"(?i)unknown operator 'tis'.*'?ties'?"):
+        LayerBank(suite, ["tis"])
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"name": "ties", "density": -0.1}, r"'density'.*-0\.1 is not allowed; give .* 0 to 1"),
+        ({"name": "ties", "densty": 0.1}, r"no hyper-parameter 'densty'.*density"),
+        ({"name": "task_arithmetic", "weight": [1, 2, 3]}, r"'weight'.*3 values for 2 experts"),
+        ({"name": "dare", "seed": -1}, r"'seed'.*-1 is not allowed"),
+        ({"density": 0.5}, r"an operator is a name or \{'name'.*got \{'density': 0\.5\}"),
+        (3, r"an operator is a name or \{'name'.*got 3"),
+    ],
+)
+def test_a_bad_operator_setting_is_refused(suite, spec, message):
+    with pytest.raises(ValueError, match=message):
+        LayerBank(suite, [spec])
+
+
+@pytest.mark.parametrize("operators", ["ties", {"name": "ties"}])
+def test_one_operator_in_the_place_of_a_list_is_refused(suite, operators):
+    with pytest.raises(ValueError, match="operators is a list"):
+        LayerBank(suite, operators)
