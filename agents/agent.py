@@ -19,6 +19,7 @@ from merge_gym.operators import Range
 from merge_gym.operators.registry import Hyperparameter
 from merge_gym.recipe import Recipe
 
+SAID_OTHERWISE = ("suite", "operators", "render_mode")
 KINDS: dict[type, Any] = {float: "number", int: "integer", bool: "flag"}
 
 
@@ -105,9 +106,11 @@ class Agent(ABC):
                     f"another directory"
                 )
             started = read_json(file)
-            differ = [key for key in asked.keys() | started.keys() if started[key] != asked[key]]
+            differ = [key for key in asked | started if started.get(key) != asked.get(key)]
             if differ:
-                changes = ", ".join(f"{key} {started[key]!r} → {asked[key]!r}" for key in differ)
+                changes = ", ".join(
+                    f"{key} was {started.get(key)!r}, is {asked.get(key)!r}" for key in differ
+                )
                 raise ValueError(
                     f"the run in {self.directory} was started otherwise ({changes}): resume it "
                     f"as it was, or give another directory"
@@ -118,13 +121,14 @@ class Agent(ABC):
     def _description(self) -> dict[str, Any]:
         """Everything but the number of episodes that the outcome depends on, as JSON values."""
         env = self.env.unwrapped
+        made_with = self.env.spec.kwargs if self.env.spec else {}
         return {
             "agent": type(self).__name__,
             "seed": self.seed,
             **{name: getattr(self, name) for name in hyperparameters(type(self))},
             "suite": env.suite.digest,
             "sources": [source.to_dict() for source in (*env.bank.sources, env.bank.shared)],
-            "subsets": env.subsets,
+            **{key: value for key, value in made_with.items() if key not in SAID_OTHERWISE},
         }
 
 

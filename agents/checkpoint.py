@@ -16,6 +16,8 @@ from safetensors.torch import save_file
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from torch import Tensor
 
+from merge_gym.files import replacing
+
 COUNTERS = ("num_timesteps", "_n_updates")
 
 
@@ -75,10 +77,9 @@ class Checkpoint:
         torch.set_rng_state(self.tensors["torch"])
 
     def write(self, file: Path) -> None:
-        """Write under a temporary name, then rename."""
-        temporary = file.with_name(f".{file.name}.part")
-        save_file(self.tensors, temporary, metadata={"state": json.dumps(self.state)})
-        temporary.replace(file)
+        """Write all of it or nothing."""
+        with replacing(file) as temporary:
+            save_file(self.tensors, temporary, metadata={"state": json.dumps(self.state)})
 
     @classmethod
     def read(cls, file: Path) -> Checkpoint:

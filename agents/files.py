@@ -1,4 +1,4 @@
-"""Files that survive a run being killed: whole JSON files, and JSON lines that are appended to."""
+"""Files that survive a run being killed: whole JSON files, and JSON lines appended to."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import os
 from pathlib import Path
 from typing import Any
 
+from merge_gym.files import replacing
+
 
 def read_json(file: Path) -> dict[str, Any]:
     return json.loads(file.read_text())
 
 
 def write_json(file: Path, data: dict[str, Any]) -> None:
-    """Write under a temporary name, then rename."""
-    temporary = file.with_name(f".{file.name}.part")
-    temporary.write_text(json.dumps(data, indent=2) + "\n")
-    temporary.replace(file)
+    with replacing(file) as temporary:
+        temporary.write_text(json.dumps(data, indent=2) + "\n")
 
 
 class JsonLines:
