@@ -7,10 +7,12 @@ from typing import Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from merge_gym.assembly import assemble
 from merge_gym.bank import LayerBank
-from merge_gym.evaluation.subsets import balanced_subsets
+from merge_gym.evaluation.devices import check_device
+from merge_gym.evaluation.subsets import Subsets
 from merge_gym.recipe import Recipe
 from merge_gym.suites import Split
 from merge_gym.suites.metrics import METRICS
@@ -44,12 +46,9 @@ class ReferenceEvaluator:
         self, bank: LayerBank, subsets: int = 10, device: str = "cpu", batch_size: int = 64
     ) -> None:
         self.bank = bank
-        self.device = torch.device(device)
+        self.device = check_device(device)
         self.batch_size = batch_size
-        self.subsets = {
-            name: balanced_subsets(task.splits["search"].labels.numpy(), subsets)
-            for name, task in bank.suite.tasks.items()
-        }
+        self.subsets = Subsets(bank.suite, subsets)
 
     def score(
         self, recipe: Recipe, split: str = "search", subset: int | None = None
@@ -58,37 +57,33 @@ class ReferenceEvaluator:
         values = self.values(recipe, split, subset)
         return {task: float(value.mean(dtype=np.float64)) for task, value in values.items()}
 
-    @torch.inference_mode()
     def values(
         self, recipe: Recipe, split: str = "search", subset: int | None = None
     ) -> dict[str, NDArray[np.float32]]:
         """{task: the metric of each example, shape (n,)}; `score` is their mean."""
-        values = {}
-        for name, task in self.bank.suite.tasks.items():
-            model = assemble(recipe, self.bank, name).to(self.device)
-            examples = self._examples(name, split, subset)
-            logits = torch.cat(
-                [
-                    model(
-                        **{key: value.to(self.device) for key, value in batch.inputs.items()}
-                    ).logits
-                    for batch in _batches(examples, self.batch_size)
-                ]
-            )
-            values[name] = METRICS[task.metric](logits.cpu(), examples.labels).numpy()
-        return values
+        return {
+            name: METRICS[task.metric](
+                self.logits(recipe, name, split, subset), self.subsets.labels(name, split, subset)
+            ).numpy()
+            for name, task in self.bank.suite.tasks.items()
+        }
+
+    @torch.inference_mode()
+    def logits(
+        self, recipe: Recipe, task: str, split: str = "search", subset: int | None = None
+    ) -> Tensor:
+        """The head's output for each example of a task, shape (n, classes), on the CPU."""
+        model = assemble(recipe, self.bank, task).to(self.device)
+        examples = self.subsets.examples(task, split, subset)
+        logits = [
+            model(**{key: value.to(self.device) for key, value in batch.inputs.items()}).logits
+            for batch in _batches(examples, self.batch_size)
+        ]
+        return torch.cat(logits).cpu()
 
     def cost(self, split: str = "search", subset: int | None = None) -> int:
         """Examples pushed through a whole model by one score."""
-        return sum(len(self._examples(name, split, subset)) for name in self.bank.suite.tasks)
-
-    def _examples(self, task: str, split: str, subset: int | None) -> Split:
-        examples = self.bank.suite.tasks[task].splits[split]
-        if subset is None:
-            return examples
-        if split != "search":
-            raise ValueError(f"only the search split has subsets, got split={split!r}")
-        return examples[self.subsets[task][subset]]
+        return self.subsets.cost(split, subset)
 
 
 def _batches(examples: Split, size: int) -> list[Split]:

@@ -6,6 +6,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
+
+from merge_gym.messages import unknown_name
+from merge_gym.suites import Split, Suite
 
 
 def balanced_subsets(labels: NDArray[np.int64], count: int) -> list[NDArray[np.int64]]:
@@ -26,6 +30,56 @@ def balanced_subsets(labels: NDArray[np.int64], count: int) -> list[NDArray[np.i
         )
     by_class = np.argsort(labels, kind="stable")
     return [np.sort(by_class[start::count]) for start in range(count)]
+
+
+class Subsets:
+    """The examples of a suite's tasks, by split and subset.
+
+    Args:
+        suite: whose tasks.
+        count: S, in how many slices each search split is dealt.
+
+    Raises ValueError where S exceeds the smallest search split.
+    """
+
+    def __init__(self, suite: Suite, count: int) -> None:
+        self.count = count
+        self._tasks = suite.tasks
+        self._slices = {
+            name: balanced_subsets(task.splits["search"].labels.numpy(), count)
+            for name, task in suite.tasks.items()
+        }
+
+    def split(self, task: str, split: str) -> Split:
+        """A whole split; ValueError if the task has none of that name."""
+        splits = self._tasks[task].splits
+        if split not in splits:
+            raise ValueError(unknown_name("split", split, splits))
+        return splits[split]
+
+    def rows(self, task: str, split: str, subset: int | None) -> NDArray[np.int64] | None:
+        """The positions in the split of a subset's examples; None for the whole split."""
+        if subset is None:
+            return None
+        if split != "search":
+            raise ValueError(f"only the search split has subsets, got split={split!r}")
+        if not 0 <= subset < self.count:
+            raise ValueError(f"a subset is a number from 0 to {self.count - 1}, got {subset!r}")
+        return self._slices[task][subset]
+
+    def examples(self, task: str, split: str, subset: int | None) -> Split:
+        """The examples of a split (subset None) or of one subset of the search split."""
+        examples, rows = self.split(task, split), self.rows(task, split, subset)
+        return examples if rows is None else examples[rows]
+
+    def labels(self, task: str, split: str, subset: int | None) -> Tensor:
+        """Their labels, int64."""
+        labels, rows = self.split(task, split).labels, self.rows(task, split, subset)
+        return labels if rows is None else labels[rows]
+
+    def cost(self, split: str, subset: int | None) -> int:
+        """Examples of a split or subset over all tasks."""
+        return sum(len(self.labels(task, split, subset)) for task in self._tasks)
 
 
 class SubsetSchedule:

@@ -1,0 +1,86 @@
+"""Memory of what was computed before: activations in a slab, scores by recipe."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class _Node:
+    rows: Tensor
+    shape: torch.Size
+
+
+class ActivationCache:
+    """Hidden states by key in one preallocated slab; the least recently used make room.
+
+    Every example takes one row of the slab, so entries of any number of examples share it without
+    gaps. With keys (inputs, prefix of layers) the entries form a trie over candidates.
+
+    Args:
+        rows: how many examples the slab holds.
+        width: values of the largest example.
+        dtype, device: of the slab.
+    """
+
+    def __init__(self, rows: int, width: int, dtype: torch.dtype, device: torch.device) -> None:
+        self.slab = torch.empty((rows, width), dtype=dtype, device=device)
+        self._free = list(range(rows))
+        self._nodes: OrderedDict[Hashable, _Node] = OrderedDict()
+
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._nodes
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    def get(self, key: Hashable) -> Tensor:
+        """A copy of what was put under `key`; KeyError if it is not there."""
+        node = self._nodes[key]
+        self._nodes.move_to_end(key)
+        return self._columns(node.shape).index_select(0, node.rows).view(node.shape)
+
+    def put(self, key: Hashable, hidden: Tensor) -> None:
+        """Keep `hidden`, shape (examples, …), evicting the least recently used to make room."""
+        examples = len(hidden)
+        while len(self._free) < examples:
+            _, oldest = self._nodes.popitem(last=False)
+            self._free.extend(oldest.rows.tolist())
+        rows = torch.tensor(self._free[-examples:], device=self.slab.device)
+        del self._free[-examples:]
+        self._columns(hidden.shape).index_copy_(0, rows, hidden.reshape(examples, -1))
+        self._nodes[key] = _Node(rows, hidden.shape)
+
+    def _columns(self, shape: torch.Size) -> Tensor:
+        return self.slab[:, : shape[1:].numel()]
+
+
+class Memo:
+    """Per-example values by recipe, up to a number of bytes; the least recently used make room."""
+
+    def __init__(self, budget: int) -> None:
+        self.budget = budget
+        self._used = 0
+        self._values: OrderedDict[Hashable, NDArray[np.float32]] = OrderedDict()
+
+    def get(self, key: Hashable) -> NDArray[np.float32] | None:
+        """What was put under `key`, not to be changed; None if it is not there."""
+        if key not in self._values:
+            return None
+        self._values.move_to_end(key)
+        return self._values[key]
+
+    def put(self, key: Hashable, values: NDArray[np.float32]) -> None:
+        """Keep `values`, read-only from here on."""
+        values.flags.writeable = False
+        self._values[key] = values
+        self._used += values.nbytes
+        while self._used > self.budget:
+            self._used -= self._values.popitem(last=False)[1].nbytes

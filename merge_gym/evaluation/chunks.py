@@ -1,0 +1,87 @@
+"""Examples that run through a model together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from merge_gym.evaluation.subsets import Subsets
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """The examples from `start` to `stop` of one task's split, or of a subset of it."""
+
+    task: str
+    split: str
+    subset: int | None
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+class Inputs(Mapping[str, Tensor]):
+    """Some rows of a split's inputs, brought to device and precision only when they are read."""
+
+    def __init__(
+        self, inputs: Mapping[str, Tensor], rows: Any, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        self._inputs, self._rows = inputs, rows
+        self._device, self._dtype = device, dtype
+
+    def __getitem__(self, name: str) -> Tensor:
+        values = self._inputs[name][self._rows].to(self._device)
+        return values.to(self._dtype) if values.is_floating_point() else values
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._inputs)
+
+    def __len__(self) -> int:
+        return len(self._inputs)
+
+
+class Chunks:
+    """Deals the examples of tasks into chunks.
+
+    Args:
+        subsets: the examples by split and subset.
+        device, dtype: where and in what precision models are called with them.
+    """
+
+    def __init__(self, subsets: Subsets, device: torch.device, dtype: torch.dtype) -> None:
+        self._subsets = subsets
+        self._device, self._dtype = device, dtype
+        self.deal = cache(self._deal)
+
+    def _deal(self, task: str, split: str, subset: int | None, size: int) -> list[Chunk]:
+        """All examples in order, `size` at a time; the last chunk may be smaller."""
+        examples = len(self._subsets.labels(task, split, subset))
+        return [
+            Chunk(task, split, subset, start, min(start + size, examples))
+            for start in range(0, examples, size)
+        ]
+
+    def around(self, chunk: Chunk, row: int, size: int) -> Chunk:
+        """The chunk dealt with `size` that holds the example at `row` of `chunk`."""
+        dealt = self.deal(chunk.task, chunk.split, chunk.subset, size)
+        return dealt[(chunk.start + row) // size]
+
+    def inputs(self, chunk: Chunk) -> Inputs:
+        """What the model is called with."""
+        span = slice(chunk.start, chunk.stop)
+        rows = self._subsets.rows(chunk.task, chunk.split, chunk.subset)
+        chosen = span if rows is None else torch.from_numpy(rows[span])
+        inputs = self._subsets.split(chunk.task, chunk.split).inputs
+        return Inputs(inputs, chosen, self._device, self._dtype)
+
+    def labels(self, chunk: Chunk) -> Tensor:
+        """The labels, int64, on the CPU."""
+        labels = self._subsets.labels(chunk.task, chunk.split, chunk.subset)
+        return labels[chunk.start : chunk.stop]

@@ -1,0 +1,301 @@
+"""The fast evaluator: the reference's scores, with nothing computed twice, in bounded memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from merge_gym.bank import LayerBank
+from merge_gym.evaluation.cache import ActivationCache, Memo
+from merge_gym.evaluation.chunks import Chunk, Chunks, Inputs
+from merge_gym.evaluation.devices import check_device
+from merge_gym.evaluation.modules import Modules
+from merge_gym.evaluation.subsets import Subsets
+from merge_gym.messages import unknown_name
+from merge_gym.recipe import Layer, Recipe
+from merge_gym.suites.metrics import METRICS
+
+PLAIN_CHUNK = 64
+"""Examples in one call of the plain path, as in `ReferenceEvaluator`."""
+
+CHUNKS = (16, 32, 64, 128)
+"""Chunk sizes that the calibration tries."""
+
+LONG_CALL = 0.05
+"""Seconds of a layer's call from which larger chunks are no longer tried."""
+
+TOLERANCE = 1e-5
+"""How far a logit of the fused path may lie from the plain path's."""
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+Path = tuple[tuple[int, ...], ...]
+"""The numbers of a recipe's layers, segment by segment; equal weights have equal numbers."""
+
+
+@dataclass
+class Counts:
+    """Work since the evaluator was made, in examples pushed through one layer.
+
+    Attributes:
+        asked: what scoring each recipe by itself would have run.
+        full: layers that ran whole.
+        last: last layers that ran only where the head reads them.
+    """
+
+    asked: int = 0
+    full: int = 0
+    last: int = 0
+
+
+class Evaluator:
+    """Scores recipes as `ReferenceEvaluator` does, several times cheaper.
+
+    Recipes share the hidden states of their common prefixes, scores are remembered, stems run once
+    for each subset, and layers are run with the bank's own tensors. Of the last layer only the
+    tokens that the head reads are computed where the adapter offers it (`fused`); this moves
+    logits by less than 1e-5, so an example whose two largest logits are closer than twice that is
+    decided by the plain path. Metrics are those of the reference on every example.
+
+    Args:
+        bank: where the recipes' layers come from.
+        subsets: S, in how many slices the search split is dealt.
+        device: where the models run.
+        cache_bytes: budget of remembered hidden states, in bytes; scores may take a sixteenth more.
+        dtype: precision of weights and hidden states, such as "bfloat16"; scores then differ from
+            the reference's.
+        fused: False follows the reference operation by operation; in float32 on one CPU thread
+            its logits are then equal to the bit.
+
+    Attributes:
+        counts: layer forwards asked for and executed so far.
+
+    Raises:
+        ValueError: S exceeds the smallest search split; a device that is not there; a budget that
+            does not hold one prefix.
+    """
+
+    def __init__(
+        self,
+        bank: LayerBank,
+        subsets: int = 10,
+        device: str = "cpu",
+        cache_bytes: int = 512 * 2**20,
+        dtype: str = "float32",
+        fused: bool = True,
+    ) -> None:
+        if dtype not in DTYPES:
+            raise ValueError(unknown_name("dtype", dtype, DTYPES))
+        self.bank = bank
+        self.device, self.dtype = check_device(device), DTYPES[dtype]
+        self.fused = fused
+        self.subsets = Subsets(bank.suite, subsets)
+        self.counts = Counts()
+        self._adapter = bank.suite.adapter
+        self._final = list(bank.segments)[-1]
+        self._modules = Modules(bank, self.device, self.dtype)
+        self._chunks = Chunks(self.subsets, self.device, self.dtype)
+        self._stems: dict[Hashable, tuple[Tensor, Any]] = {}
+        self._chunk_size = self._calibrate() if fused else PLAIN_CHUNK
+        self._caches = self._build_caches(cache_bytes)
+        self._memo = Memo(cache_bytes // 16)
+
+    def score(
+        self, recipe: Recipe, split: str = "search", subset: int | None = None
+    ) -> dict[str, float]:
+        """{task: metric in [0, 1]} on `split`, or on one subset of the search split."""
+        values = self.values(recipe, split, subset)
+        return {task: float(value.mean(dtype=np.float64)) for task, value in values.items()}
+
+    def values(
+        self, recipe: Recipe, split: str = "search", subset: int | None = None
+    ) -> dict[str, NDArray[np.float32]]:
+        """{task: the metric of each example, shape (n,), read-only}; `score` is their mean."""
+        self.bank.check(recipe)
+        path = self._path(recipe)
+        return {
+            task: self._task_values(recipe, path, task, split, subset)
+            for task in self.bank.suite.tasks
+        }
+
+    @torch.inference_mode()
+    def logits(
+        self, recipe: Recipe, task: str, split: str = "search", subset: int | None = None
+    ) -> Tensor:
+        """The head's output for each example of a task, shape (n, classes), float32, on the CPU."""
+        self.bank.check(recipe)
+        path = self._path(recipe)
+        chunks = self._chunks.deal(task, split, subset, self._chunk_size)
+        return torch.cat([self._chunk_logits(recipe, path, chunk) for chunk in chunks])
+
+    def cost(self, split: str = "search", subset: int | None = None) -> int:
+        """Examples pushed through a whole model by one score, were nothing remembered."""
+        return self.subsets.cost(split, subset)
+
+    @torch.inference_mode()
+    def _task_values(
+        self, recipe: Recipe, path: Path, task: str, split: str, subset: int | None
+    ) -> NDArray[np.float32]:
+        key = (task, split, subset, recipe.shared, path)
+        values = self._memo.get(key)
+        if values is None:
+            metric = METRICS[self.bank.suite.tasks[task].metric]
+            parts = [
+                metric(self._chunk_logits(recipe, path, chunk), self._chunks.labels(chunk))
+                for chunk in self._chunks.deal(task, split, subset, self._chunk_size)
+            ]
+            values = torch.cat(parts).numpy()
+            self._memo.put(key, values)
+        self.counts.asked += recipe.depth * len(values)
+        return values
+
+    def _path(self, recipe: Recipe) -> Path:
+        return tuple(
+            tuple(self._modules.layer(segment, layer)[0] for layer in layers)
+            for segment, layers in recipe.segments
+        )
+
+    def _chunk_logits(self, recipe: Recipe, path: Path, chunk: Chunk) -> Tensor:
+        """Logits on the CPU, by the plain path where rounding could decide which comes first."""
+        logits = self._run(recipe, path, chunk).float().cpu()
+        if self.fused and self.dtype == torch.float32:
+            best = logits.topk(min(2, logits.shape[-1])).values
+            gaps = (best[..., 0] - best[..., -1]).view(len(logits), -1).amin(1)
+            for row in (gaps <= 2 * TOLERANCE).nonzero().flatten().tolist():
+                plain = self._chunks.around(chunk, row, PLAIN_CHUNK)
+                place = chunk.start + row - plain.start
+                logits[row] = self._run_plainly(recipe, plain)[place].cpu()
+        return logits
+
+    def _run(self, recipe: Recipe, path: Path, chunk: Chunk) -> Tensor:
+        """Logits of a chunk, beginning at the longest prefixes that are remembered."""
+        model = self._modules.model(recipe.shared, chunk.task)
+        inputs = self._chunks.inputs(chunk)
+        hidden = None
+        foot: Hashable = (chunk, recipe.shared)
+        for (segment, layers), numbers in zip(recipe.segments, path, strict=True):
+            if hidden is None:
+                hidden, context = self._stem(model, segment, inputs, foot)
+            else:
+                hidden, context = self._adapter.enter(model, segment, inputs, hidden)
+            hidden = self._climb(segment, layers, numbers, foot, hidden, context)
+            foot = (foot, numbers)
+        assert hidden is not None
+        return self._adapter.tail(model, hidden, inputs)
+
+    def _stem(self, model: Any, segment: str, inputs: Inputs, key: Hashable) -> tuple[Tensor, Any]:
+        """The foot of the first segment, which all recipes share, remembered for good."""
+        if key not in self._stems:
+            self._stems[key] = self._adapter.enter(model, segment, inputs, None)
+        return self._stems[key]
+
+    def _climb(
+        self,
+        segment: str,
+        layers: tuple[Layer, ...],
+        numbers: tuple[int, ...],
+        foot: Hashable,
+        hidden: Tensor,
+        context: Any,
+    ) -> Tensor:
+        """Hidden states through the layers of a segment."""
+        cache, top = self._caches[segment], len(layers)
+        keys = [(foot, numbers[:length]) for length in range(top + 1)]
+        known = next((length for length in range(top, 0, -1) if keys[length] in cache), 0)
+        if known:
+            hidden = cache.get(keys[known])
+        for length in range(known + 1, top + 1):
+            _, module = self._modules.layer(segment, layers[length - 1])
+            if length == top and segment == self._final:
+                return self._last_layer(module, hidden, context)
+            hidden = self._adapter.layer(module, hidden, context)
+            self.counts.full += len(hidden)
+            cache.put(keys[length], hidden)
+        return hidden
+
+    def _last_layer(self, module: nn.Module, hidden: Tensor, context: Any) -> Tensor:
+        if self.fused and self._adapter.last_layer is not None:
+            self.counts.last += len(hidden)
+            return self._adapter.last_layer(module, hidden, context)
+        self.counts.full += len(hidden)
+        return self._adapter.layer(module, hidden, context)
+
+    def _run_plainly(self, recipe: Recipe, chunk: Chunk) -> Tensor:
+        """Logits of a chunk as the reference computes them, nothing remembered."""
+        model = self._modules.model(recipe.shared, chunk.task)
+        inputs = self._chunks.inputs(chunk)
+        hidden = None
+        for segment, layers in recipe.segments:
+            hidden, context = self._adapter.enter(model, segment, inputs, hidden)
+            for layer in layers:
+                _, module = self._modules.layer(segment, layer)
+                hidden = self._adapter.layer(module, hidden, context)
+        self.counts.full += recipe.depth * len(chunk)
+        assert hidden is not None
+        return self._adapter.tail(model, hidden, inputs)
+
+    @torch.inference_mode()
+    def _calibrate(self) -> int:
+        """The chunk size that takes the least time an example, measured on one layer."""
+        task, segment = next(iter(self.bank.suite.tasks)), next(iter(self.bank.segments))
+        _, module = self._modules.layer(segment, Layer(0, self.bank.sources[0]))
+        model = self._modules.model(self.bank.shared, task)
+        seconds: dict[int, float] = {}
+        for size in CHUNKS:
+            chunk = self._chunks.deal(task, "search", None, size)[0]
+            entered = self._adapter.enter(model, segment, self._chunks.inputs(chunk), None)
+            taken = _fastest(partial(self._adapter.layer, module, *entered))
+            seconds[size] = taken / len(chunk)
+            if len(chunk) < size or taken > LONG_CALL:
+                break
+        return min(seconds, key=seconds.__getitem__)
+
+    @torch.inference_mode()
+    def _build_caches(self, cache_bytes: int) -> dict[str, ActivationCache]:
+        """A slab for each segment, the budget shared in proportion to depth times width."""
+        widths = self._widths()
+        values = sum(widths[segment] * depth for segment, depth in self.bank.segments.items())
+        example_bytes = values * self.dtype.itemsize
+        examples = cache_bytes // example_bytes
+        if examples < self._chunk_size:
+            raise ValueError(
+                f"cache_bytes={cache_bytes} does not hold the prefixes of one recipe; with chunks "
+                f"of {self._chunk_size} examples and {example_bytes} bytes an example, give at "
+                f"least {self._chunk_size * example_bytes}"
+            )
+        return {
+            segment: ActivationCache(depth * examples, widths[segment], self.dtype, self.device)
+            for segment, depth in self.bank.segments.items()
+        }
+
+    def _widths(self) -> dict[str, int]:
+        """Values of an example's hidden states in each segment, the most over tasks and splits."""
+        widths = dict.fromkeys(self.bank.segments, 0)
+        for task in self.bank.suite.tasks.values():
+            model = self._modules.model(self.bank.shared, task.name)
+            for split in task.splits:
+                inputs = self._chunks.inputs(Chunk(task.name, split, None, 0, 1))
+                hidden = None
+                for segment in widths:
+                    hidden, _ = self._adapter.enter(model, segment, inputs, hidden)
+                    widths[segment] = max(widths[segment], hidden.numel())
+        return widths
+
+
+def _fastest(call: Callable[[], object], repeats: int = 3) -> float:
+    """Seconds of the fastest of some calls, after one to warm up."""
+    call()
+    taken = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        call()
+        taken.append(time.perf_counter() - start)
+    return min(taken)

@@ -1,0 +1,176 @@
+"""The engine against the reference, on random recipes of the tiny suite."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from merge_gym import Evaluator, LayerBank, Recipe, ReferenceEvaluator, Source
+from tests.evaluation.recipes import random_recipes, recipes
+
+SUBSETS = 6
+SMALL = 64 * 3 * 5 * 16 * 4 + 1
+"""Bytes for the prefixes of one recipe of the tiny suite: chunk × layers × tokens × width × 4."""
+
+places = st.sampled_from([("search", None), ("search", 0), ("search", 5), ("test", None)])
+several = settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+@pytest.fixture(scope="module")
+def reference(bank):
+    return ReferenceEvaluator(bank, subsets=SUBSETS)
+
+
+@pytest.fixture(scope="module")
+def engine(bank):
+    return Evaluator(bank, subsets=SUBSETS)
+
+
+@pytest.fixture(scope="module")
+def plain(bank):
+    return Evaluator(bank, subsets=SUBSETS, fused=False)
+
+
+@pytest.fixture(scope="module")
+def small(bank):
+    return Evaluator(bank, subsets=SUBSETS, fused=False, cache_bytes=SMALL)
+
+
+@several
+@given(data=st.data(), place=places)
+def test_plain_logits_equal_the_references_to_the_bit(bank, reference, plain, data, place):
+    recipe = data.draw(recipes(bank))
+    for task in bank.suite.tasks:
+        expected = reference.logits(recipe, task, *place)
+        assert torch.equal(plain.logits(recipe, task, *place), expected)
+
+
+@several
+@given(data=st.data(), place=places)
+def test_evicting_at_every_recipe_changes_no_bit(bank, reference, small, data, place):
+    recipe = data.draw(recipes(bank))
+    for task in bank.suite.tasks:
+        expected = reference.logits(recipe, task, *place)
+        assert torch.equal(small.logits(recipe, task, *place), expected)
+
+
+@several
+@given(data=st.data(), place=places)
+def test_fused_logits_are_within_the_tolerance_and_scores_equal(
+    bank, reference, engine, data, place
+):
+    recipe = data.draw(recipes(bank))
+    for task in bank.suite.tasks:
+        expected = reference.logits(recipe, task, *place)
+        torch.testing.assert_close(engine.logits(recipe, task, *place), expected, atol=1e-5, rtol=0)
+    assert engine.score(recipe, *place) == reference.score(recipe, *place)
+
+
+def test_examples_that_rounding_could_decide_go_the_plain_way(bank, monkeypatch):
+    engine = Evaluator(bank, subsets=SUBSETS)
+    monkeypatch.setattr("merge_gym.evaluation.engine.TOLERANCE", torch.inf)
+    for recipe in random_recipes(bank, 5):
+        for task in bank.suite.tasks:
+            expected = ReferenceEvaluator(bank, subsets=SUBSETS).logits(recipe, task, "test")
+            assert torch.equal(engine.logits(recipe, task, "test"), expected)
+
+
+def test_values_are_the_per_example_metrics_and_read_only(bank, reference, engine):
+    recipe = Recipe.uniform("ties", bank)
+    for task, values in engine.values(recipe, subset=2).items():
+        np.testing.assert_array_equal(values, reference.values(recipe, subset=2)[task])
+        assert not values.flags.writeable
+
+
+def test_a_score_asked_for_twice_runs_no_layer(bank, engine):
+    recipe = Recipe.from_actions([0, 2, 4], bank)
+    first = engine.score(recipe, subset=1)
+    before = (engine.counts.full, engine.counts.last)
+    assert engine.score(recipe, subset=1) == first
+    assert (engine.counts.full, engine.counts.last) == before
+
+
+def test_recipes_share_the_layers_of_their_common_prefix(bank):
+    engine = Evaluator(bank, subsets=SUBSETS)
+    examples = engine.cost(subset=0)
+    engine.score(Recipe.from_actions([0, 1, 2], bank), subset=0)
+    engine.score(Recipe.from_actions([0, 1, 3], bank), subset=0)
+    engine.score(Recipe.from_actions([0, 4, 3], bank), subset=0)
+    counts = engine.counts
+    assert (counts.asked, counts.full, counts.last) == (
+        9 * examples,
+        3 * examples,
+        3 * examples,
+    )
+
+
+def test_subsets_and_splits_do_not_share_hidden_states(bank, reference, engine):
+    recipe = Recipe.uniform("average", bank)
+    for place in [("search", 0), ("search", 1), ("search", None), ("test", None)]:
+        assert engine.score(recipe, *place) == reference.score(recipe, *place)
+
+
+def test_candidates_of_equal_weights_share_their_hidden_states(suite):
+    bank = LayerBank(suite, operators=[{"name": "task_arithmetic", "weight": 0.0}, "average"])
+    engine = Evaluator(bank, subsets=SUBSETS)
+    twin = Source.operator("dare", **{"density": 1.0, "seed": 3})
+    assert twin not in bank.sources
+    engine.score(Recipe.uniform({"name": "dare", "density": 1.0, "seed": 0}, bank), subset=0)
+    before = engine.counts.full + engine.counts.last
+    engine.score(Recipe.uniform({"name": "dare", "density": 1.0, "seed": 1}, bank), subset=0)
+    assert engine.counts.full + engine.counts.last == before
+
+
+def test_weights_are_the_banks_own_tensors(bank, engine):
+    layer = Recipe.uniform("average", bank).segments[0][1][0]
+    _, module = engine._modules.layer("layers", layer)
+    tensors = bank.layer(layer.source, "layers", layer.index)
+    for name, parameter in module.named_parameters():
+        assert parameter.data_ptr() == tensors[name].data_ptr()
+
+
+def test_a_budget_too_small_for_one_prefix_is_refused_with_the_least_that_does(bank):
+    with pytest.raises(ValueError, match=r"cache_bytes=1000 does not hold .* at least (\d+)"):
+        Evaluator(bank, subsets=SUBSETS, cache_bytes=1000)
+
+
+def test_a_device_that_is_not_there_is_refused(bank):
+    for evaluator in (Evaluator, ReferenceEvaluator):
+        with pytest.raises(ValueError, match=r"device '\w+' is not there .* device='cpu'"):
+            evaluator(bank, device="rocket")
+
+
+def test_an_unknown_dtype_is_refused(bank):
+    with pytest.raises(ValueError, match="Did you mean 'bfloat16'"):
+        Evaluator(bank, dtype="bfloat")
+
+
+def test_half_precision_scores_are_near_the_references(bank, reference):
+    engine = Evaluator(bank, subsets=SUBSETS, dtype="bfloat16")
+    recipe = Recipe.uniform("average", bank)
+    for task, score in engine.score(recipe).items():
+        assert abs(score - reference.score(recipe)[task]) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        (("serch", None), "Did you mean 'search'"),
+        (("search", 6), "from 0 to 5"),
+        (("test", 0), "only the search split"),
+    ],
+)
+def test_a_place_that_is_not_there_is_refused(bank, reference, engine, place, words):
+    recipe = Recipe.uniform("average", bank)
+    for evaluator in (reference, engine):
+        with pytest.raises(ValueError, match=words):
+            evaluator.score(recipe, *place)
+
+
+def test_a_recipe_of_another_suite_is_refused(bank, engine):
+    recipe = Recipe("0" * 16, bank.shared, Recipe.uniform("average", bank).segments)
+    with pytest.raises(ValueError, match="0000000000000000"):
+        engine.score(recipe)
