@@ -25,7 +25,9 @@ def attend_from(
     Args:
         position: the token that is read.
         hidden: what attention is given, shape (batch, tokens, width).
-        query, key, value: the projections, width to heads · size.
+        query: projection, width to heads · size.
+        key: projection, likewise; its bias is not needed.
+        value: projection, likewise.
         heads: number of heads.
         scaling: factor of the scores.
 
