@@ -24,8 +24,8 @@ def load_split(file: Path, columns: Mapping[str, str], processor: str) -> Split:
         processor: the checkpoint whose image processor is applied.
 
     Raises:
-        FileNotFoundError, ValueError: a file that is not there, of another kind or damaged, or
-            without these columns, or with something else in them.
+        FileNotFoundError, ValueError: a file that is not there, of another kind, empty or damaged,
+            or without these columns, or with something else in them.
     """
     rows = _read(file)
     missing = [column for column in columns.values() if column not in rows.column_names]
@@ -48,8 +48,8 @@ def _read(file: Path) -> datasets.Dataset:
         return datasets.load_dataset(
             READERS[file.suffix], data_files=str(file), split="train", keep_in_memory=True
         )
-    except datasets.exceptions.DatasetGenerationError as error:
-        raise ValueError(f"{file} cannot be read: {error.__cause__}") from None
+    except (datasets.exceptions.DatasetGenerationError, ValueError) as error:
+        raise ValueError(f"{file} is empty or damaged: {error.__cause__ or error}") from None
     finally:
         if quiet:
             datasets.enable_progress_bars()
@@ -70,7 +70,5 @@ def _images(rows: datasets.Dataset, column: str, processor: str) -> dict[str, Te
             f"column {column!r} holds {rows.features[column]}, expected images (datasets.Image)"
         )
     images = rows[column][:]
-    if not images:
-        return {"pixel_values": torch.zeros(0)}
     prepare = AutoImageProcessor.from_pretrained(processor)
     return {"pixel_values": prepare(images=images, return_tensors="pt")["pixel_values"]}
