@@ -195,7 +195,7 @@ def describe(
     tuned = {"name": "task_arithmetic", "weight": weights}
     return {
         "name": f"{config.name}-{seed}",
-        "description": f"{config.description.strip()} Set {seed} of {len(config.seeds)}.",
+        "description": f"{config.description.strip()} Expert set of seed {seed}.",
         "licence": config.licence,
         "pretrained": "pretrained",
         "experts": {task.name: f"set-{seed}/{task.name}" for task in tasks},
@@ -210,7 +210,7 @@ def describe(
             }
             for task in tasks
         },
-        "operators": [*_plain(config.operators), dict(tuned)],
+        "operators": [*_plain(config.operators), tuned],
         "shared": tuned,
         "provenance": _provenance(config, seed, weights, score),
     }
@@ -225,8 +225,8 @@ def _provenance(
     return {
         "seed": seed,
         "sources": {
-            "pretraining": data.pretraining.kind,
-            "tasks": data.tasks.dataset if data.tasks.kind == "hub" else data.tasks.kind,
+            "pretraining": data.pretraining.title,
+            "tasks": data.tasks.title,
         },
         "rows": {
             "order": f"each task's rows of the source, shuffled with seed {data.shuffle}",

@@ -103,9 +103,16 @@ def save_rows(
             datasets.enable_progress_bars()
 
 
+class _Plain(yaml.SafeDumper):
+    """Writes a value that stands in two places twice, without anchors."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
 def save_suite_file(file: Path, description: dict[str, Any]) -> None:
     """Write the suite file, its keys in the order given."""
-    text = yaml.safe_dump(description, sort_keys=False, allow_unicode=True, width=100)
+    text = yaml.dump(description, Dumper=_Plain, sort_keys=False, allow_unicode=True, width=100)
     file.write_text(text, encoding="utf-8")
 
 
