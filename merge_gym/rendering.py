@@ -60,7 +60,9 @@ def map_figure(
     from matplotlib.figure import Figure
 
     rows, columns = merging_map.shape
-    figure = Figure(figsize=(2.8 + 0.62 * columns, 1.5 + 0.42 * rows), dpi=PIXELS)
+    margin = 0.6 + 0.072 * max(map(len, bank.candidates), default=0)
+    size = (margin + 0.62 * columns, 1.5 + 0.42 * rows)
+    figure = Figure(figsize=size, dpi=PIXELS, layout="constrained")
     axes = figure.subplots()
     axes.imshow(merging_map, cmap="Blues", vmin=0, vmax=max(2.0, float(merging_map.max())))
     axes.set_xticks(range(columns), _layer_names(bank))
@@ -77,7 +79,6 @@ def map_figure(
         axes.text(column, row, str(count), ha="center", va="center", color="w" if dark else "k")
     if cursor is not None and cursor < columns:
         axes.axvspan(cursor - 0.5, cursor + 0.5, fill=False, edgecolor="tab:orange", linewidth=2)
-    figure.set_layout_engine("tight")
     return figure
 
 
