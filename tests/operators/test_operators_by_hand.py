@@ -106,14 +106,15 @@ def test_dare_by_l1_restores_the_sum_of_magnitudes():
 
 def test_dare_ties_elects_among_what_the_dropping_left():
     first, second = tensor(1, 2, 3, 4, 5, 6), tensor(6, -5, 4, -3, 2, -1)
-    kept = masks(1, 0.5, 6, 2)
+    kept = masks(1, 0.8, 6, 2)
     expected, expected_sum = [], []
-    for a, b in zip(2 * first * kept[0], 2 * second * kept[1], strict=True):
+    for a, b in zip(first * kept[0] / 0.8, second * kept[1] / 0.8, strict=True):
         sign = np.sign(float(a + b))
         agreeing = [float(value) for value in (a, b) if value * sign > 0]
         expected.append(sum(agreeing) / max(1, len(agreeing)))
         expected_sum.append(sum(agreeing))
-    settings = {"density": 0.5, "seed": 1}
+    assert expected != expected_sum
+    settings = {"density": 0.8, "seed": 1}
     close(merged("dare_ties", first, second, **settings), expected)
     close(merged("dare_ties", first, second, consensus="sum", **settings), expected_sum)
 
@@ -275,9 +276,9 @@ def test_sce_weighs_by_squared_norm_and_erases_the_minority_sign():
 
 
 def test_sce_selects_the_entries_of_greatest_variance_before_it_weighs():
-    # Variances 4, 1, 0.25, 0: the first is kept of the three that vary; squared norms 25 and 1.
-    vectors = [5, 2, 1, 7], [1, 4, 2, 7]
-    close(merged("sce", *vectors, density=0.34), [126 / 26, 0, 0, 0])
+    # Variances 4, 1, 0.25 and zeros: the first is kept of the three that vary; squared norms 25, 1.
+    vectors = [5, 2, 1, 7, 7, 7], [1, 4, 2, 7, 7, 7]
+    close(merged("sce", *vectors, density=1 / 3), [126 / 26, 0, 0, 0, 0, 0])
 
 
 def test_ram_averages_shared_changes_and_keeps_unique_ones():
