@@ -1,5 +1,7 @@
 """A recipe put together as an ordinary transformers model."""
 
+import dataclasses
+
 import pytest
 import torch
 from transformers import ViTForImageClassification
@@ -113,6 +115,13 @@ def test_a_recipe_of_another_suite_is_refused(bank):
     foreign = Recipe.uniform("low", LayerBank(two_segment_suite()))
     with pytest.raises(ValueError, match="load the recipe's own suite"):
         assemble(foreign, bank, "low")
+
+
+def test_an_expert_without_its_head_is_refused_with_the_tensors(suite):
+    headless = dataclasses.replace(suite.experts["low"], head={})
+    bank = LayerBank(dataclasses.replace(suite, experts={**suite.experts, "low": headless}))
+    with pytest.raises(ValueError, match=r"no classifier\.bias, classifier\.weight for task 'low'"):
+        assemble(Recipe.uniform("low", bank), bank, "low")
 
 
 def test_a_source_that_the_suite_lacks_is_refused_by_name(bank):

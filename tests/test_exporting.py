@@ -1,5 +1,6 @@
 """Exported checkpoints: what plain transformers loads, and what is left behind when it fails."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -118,6 +119,12 @@ def test_without_scores_the_card_says_so(suite, recipe, tmp_path):
 def test_an_empty_recipe_is_exported(suite, bank, tmp_path):
     target = export(Recipe.from_actions([SKIP] * 3, bank), suite, tmp_path / "merged")
     assert json.loads((target / "low" / "config.json").read_text())["num_hidden_layers"] == 0
+
+
+def test_an_expert_without_processor_is_exported_without(suite, recipe, tmp_path):
+    bare = {name: dataclasses.replace(e, processor=None) for name, e in suite.experts.items()}
+    target = export(recipe, dataclasses.replace(suite, experts=bare), tmp_path / "merged")
+    assert contents(target / "low") == ["config.json", "model.safetensors"]
 
 
 def test_an_earlier_export_is_replaced_whole(suite, bank, recipe, tmp_path):
