@@ -9,12 +9,17 @@ NEARLY_PARALLEL = 0.9995
 """Beyond this cosine, or below its negative, the arc is numerically no better than the chord."""
 
 
+def inner(first: Tensor, second: Tensor) -> float:
+    """The sum of products, in double precision, since nearly parallel tensors ask for it."""
+    return float((first * second).sum(dtype=torch.float64))
+
+
 def cosine(first: Tensor, second: Tensor) -> float:
     """The cosine of the angle between two tensors of any shape; 1 if one of them is zero."""
     norms = float(first.norm()) * float(second.norm())
     if norms == 0:
         return 1.0
-    return max(-1.0, min(1.0, float((first * second).sum(dtype=torch.float64)) / norms))
+    return max(-1.0, min(1.0, inner(first, second) / norms))
 
 
 def slerp_between(first: Tensor, second: Tensor, t: float) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from merge_gym.operators._sphere import cosine
+from merge_gym.operators._sphere import inner
 from merge_gym.operators._task_vectors import weighted_sum, work
 from merge_gym.operators.registry import Range, operator
 
@@ -58,8 +58,8 @@ def karcher(
 
 
 def _towards(start: Tensor, end: Tensor) -> Tensor:
-    """The tangent at ``start`` that leads to ``end`` and is as long as the arc."""
-    cos = cosine(start, end)
+    """The tangent at one unit vector that leads to another and is as long as the arc."""
+    cos = max(-1.0, min(1.0, inner(start, end)))
     angle = math.acos(cos)
     if angle < _TOLERANCE or math.pi - angle < _TOLERANCE:
         return torch.zeros_like(start)
