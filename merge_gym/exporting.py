@@ -6,10 +6,10 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from transformers import AutoImageProcessor
-
 from merge_gym.assembly import assemble
 from merge_gym.bank import LayerBank
+from merge_gym.models.files import copy_processor
+from merge_gym.models.weights import quiet
 from merge_gym.recipe import Recipe
 from merge_gym.suites import Suite
 
@@ -21,9 +21,10 @@ def export(
 ) -> Path:
     """Write the merged model: one Hugging Face checkpoint per task head, all with the same trunk.
 
-    The directory holds `<task>/` (config.json with the recipe's depth, model.safetensors in
-    float32, the image processor), `recipe.json` and a model card `README.md`. It is written under
-    a temporary name and renamed when complete; an earlier export that is there is replaced.
+    The directory holds `<task>/` (config.json with the recipe's depth, model.safetensors in the
+    experts' dtype, tokenizer or image processor), `recipe.json` and a model card `README.md`. It
+    is written under a temporary name and renamed when complete; an earlier export that is there is
+    replaced.
 
     Args:
         recipe: what to build.
@@ -44,16 +45,25 @@ def export(
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as temporary:
         staged = Path(temporary) / "export"
-        for task, details in suite.tasks.items():
-            assemble(recipe, bank, task).save_pretrained(staged / task)
-            processor = AutoImageProcessor.from_pretrained(suite.experts[details.expert].location)
-            processor.save_pretrained(staged / task)
+        for task in suite.tasks:
+            _write_checkpoint(recipe, bank, task, staged / task)
         (staged / "recipe.json").write_text(recipe.to_json())
         (staged / "README.md").write_text(_card(recipe, bank, scores or {}))
         if target.exists():
             target.rename(Path(temporary) / "replaced")
         staged.rename(target)
     return target
+
+
+def _write_checkpoint(recipe: Recipe, bank: LayerBank, task: str, directory: Path) -> None:
+    expert = bank.suite.experts[bank.suite.tasks[task].expert]
+    model = assemble(recipe, bank, task).to(expert.parameters.flat.dtype)
+    prefix = bank.suite.adapter.unsaved_prefix
+    tensors = {name.removeprefix(prefix): tensor for name, tensor in model.state_dict().items()}
+    with quiet():
+        model.save_pretrained(directory, state_dict=tensors)
+    if expert.processor is not None:
+        copy_processor(Path(expert.processor), directory)
 
 
 def _check_replaceable(target: Path) -> None:

@@ -11,8 +11,6 @@ from typing import Any, cast
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
-from merge_gym.messages import unknown_name
-
 Inputs = Mapping[str, Tensor]
 """What a model is called with, by argument name."""
 
@@ -67,6 +65,7 @@ class ModelAdapter:
         tail: `(model, hidden, inputs) -> logits`: the last hidden states through final norm and
             head; shape (batch, classes), or (batch, tokens, vocabulary) of a language model.
         last_layer: optional, `layer` computed only at the positions that `tail` reads, in order.
+        unsaved_prefix: what all tensor names begin with in memory but not in files (timm's).
         in_layers: tensors inside layers that are shared nevertheless, by their names there.
     """
 
@@ -77,6 +76,7 @@ class ModelAdapter:
     layer: Callable[[nn.Module, Tensor, Any], Tensor]
     tail: Callable[[Any, Tensor, Inputs], Tensor]
     last_layer: Callable[[nn.Module, Tensor, Any], Tensor] | None = None
+    unsaved_prefix: str = ""
     in_layers: tuple[str, ...] = ()
 
     @property
@@ -106,10 +106,10 @@ class ModelAdapter:
             self.stacks[segment].resize(config, indices)
         return config
 
-    def layers(self, model: nn.Module) -> dict[str, nn.ModuleList]:
+    def layers(self, model: nn.Module) -> dict[str, Sequence[nn.Module]]:
         """The layer modules of each segment of `model`."""
         return {
-            name: cast(nn.ModuleList, model.get_submodule(stack.path))
+            name: cast(Sequence[nn.Module], model.get_submodule(stack.path))
             for name, stack in self.stacks.items()
         }
 
@@ -146,7 +146,8 @@ def adapter(*model_types: str) -> Callable[[Family], Family]:
 
 
 def adapter_for(config: PretrainedConfig) -> ModelAdapter:
-    """The adapter that opens models of this configuration; ValueError if there is none."""
-    if config.model_type not in ADAPTERS:
-        raise ValueError(unknown_name("model type", config.model_type, ADAPTERS))
-    return ADAPTERS[config.model_type](config)
+    """The adapter that opens models of this configuration; the generic one if none is registered.
+
+    Raises ValueError where the generic one finds no repeated layers.
+    """
+    return ADAPTERS.get(config.model_type, ADAPTERS["*"])(config)

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from transformers import AutoConfig, PretrainedConfig
-from transformers.utils import logging as transformers_logging
 
 from merge_gym.models import lora
 from merge_gym.models.adapter import ModelAdapter, Place, adapter_for
 from merge_gym.models.files import check_config, check_weights, has_processor, local_directory
 from merge_gym.models.parameters import SHARED, Group, Layout, Parameters
-from merge_gym.models.weights import own_tensors
+from merge_gym.models.weights import own_tensors, quiet
 
 HALF = {"F16": torch.float16, "BF16": torch.bfloat16}
 
@@ -133,7 +131,7 @@ def _read_tensors(
     directory: Path, config: PretrainedConfig, adapter: ModelAdapter, dtype: torch.dtype
 ) -> tuple[dict[str, Tensor], bool]:
     """The model's tensors, and whether its task head was among them."""
-    with _quiet():
+    with quiet():
         model, report = adapter.model_class().from_pretrained(
             directory,
             config=config,
@@ -159,19 +157,6 @@ def _read_tensors(
     if found:
         raise ValueError(f"the weights in {directory} do not fit its config.json: {found}")
     return tensors, not headless
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without transformers' own report and progress bar."""
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        transformers_logging.enable_progress_bar()
 
 
 def _check_finite(location: str, tensors: Mapping[str, Tensor]) -> None:

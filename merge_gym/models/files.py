@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,13 @@ def has_processor(directory: Path) -> bool:
     """Whether a tokenizer or image processor lies beside the weights; timm's is in its config."""
     found = any((directory / name).is_file() for name in PROCESSOR_FILES)
     return found or "pretrained_cfg" in read_json(directory / "config.json")
+
+
+def copy_processor(source: Path, target: Path) -> None:
+    """Copy tokenizer and image processor as they are."""
+    for name in PROCESSOR_FILES:
+        if (source / name).is_file():
+            shutil.copy(source / name, target / name)
 
 
 def _no_weights(directory: Path) -> str:

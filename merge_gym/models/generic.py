@@ -1,0 +1,193 @@
+"""Models of any other architecture: the repeated layers are found by their shapes."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor, nn
+from transformers import Cache, PretrainedConfig, PreTrainedModel
+
+from merge_gym.models.adapter import ADAPTERS, Inputs, ModelAdapter, Stack, adapter, depth_field
+
+logger = logging.getLogger(__name__)
+
+
+@adapter("*")
+def generic(config: PretrainedConfig) -> ModelAdapter:
+    """One segment, `layers`: the longest list of like-shaped modules. Embeddings and final norms
+    are shared; what lies outside the base model is the head, unless it is a language model's.
+
+    The choice is logged as a warning. Stem and tail are run through the model's own `forward` with
+    the layers taken out, so the family's own adapter, where there is one, is faster.
+
+    Raises ValueError where no such list is found, no field of the configuration sets its length,
+    or the layers are of several kinds (`layer_types`), which needs an adapter of its own.
+    """
+    _check_one_kind(config)
+    model_class = _model_class(config)
+    with torch.device("meta"):
+        model = model_class(config)
+    path, size = _longest_list(model)
+    name = _depth_field(config, model_class, path, size)
+    head = _head(model)
+    logger.warning(
+        "no adapter for model type %r: taking the %d modules in %s as its layers, their number "
+        "from %s, and %s as the task head",
+        config.model_type,
+        size,
+        path,
+        name,
+        ", ".join(head) or "nothing",
+    )
+    through = Through(path)
+    return ModelAdapter(
+        stacks={"layers": Stack(path, size, depth_field(name))},
+        head=head,
+        model_class=lambda: model_class,
+        enter=through.enter,
+        layer=through.layer,
+        tail=through.tail,
+    )
+
+
+def _model_class(config: PretrainedConfig) -> type[PreTrainedModel]:
+    name = (config.architectures or [""])[0]
+    if not hasattr(transformers, name or " "):
+        raise ValueError(
+            f"config.json names no class of transformers in its architectures, got {name!r}"
+        )
+    model_class = getattr(transformers, name)
+    if model_class.config_class is not type(config):
+        raise ValueError(
+            f"config.json says model type {config.model_type!r}, which {name} is not made from; "
+            f"families with an adapter: {', '.join(sorted(ADAPTERS))}"
+        )
+    return model_class
+
+
+def _check_one_kind(config: PretrainedConfig) -> None:
+    for name, value in config.to_dict().items():
+        if name.endswith("layer_types") and isinstance(value, list) and len(set(value)) > 1:
+            raise ValueError(
+                f"models of type {config.model_type!r} with layers of several kinds "
+                f"({name}: {', '.join(sorted(set(value)))}) need an adapter of their own"
+            )
+
+
+def _longest_list(model: nn.Module) -> tuple[str, int]:
+    lists = {
+        path: len(module)
+        for path, module in model.named_modules()
+        if isinstance(module, nn.ModuleList | nn.Sequential)
+        and len(module) > 1
+        and not any(part.isdigit() for part in path.split("."))
+        and _alike(module)
+    }
+    if not lists:
+        raise ValueError(
+            f"{type(model).__name__} has no nn.ModuleList of like-shaped layers, so there is "
+            f"nothing to choose layer by layer"
+        )
+    path = max(lists, key=lists.__getitem__)
+    return path, lists[path]
+
+
+def _alike(modules: nn.ModuleList | nn.Sequential) -> bool:
+    shapes = [
+        {name: tensor.shape for name, tensor in module.state_dict().items()} for module in modules
+    ]
+    return bool(shapes[0]) and all(shape == shapes[0] for shape in shapes)
+
+
+def _depth_field(
+    config: PretrainedConfig, model_class: type[PreTrainedModel], path: str, size: int
+) -> str:
+    """The field that makes one layer more when it is raised by one."""
+    for name, value in config.to_dict().items():
+        if value == size and any(word in name for word in ("layer", "depth", "block")):
+            longer = copy.deepcopy(config)
+            depth_field(name)(longer, [*range(size), 0])
+            with torch.device("meta"):
+                if len(model_class(longer).get_submodule(path)) == size + 1:
+                    return name
+    raise ValueError(f"no field of the configuration sets the number of layers in {path}")
+
+
+def _head(model: PreTrainedModel) -> tuple[str, ...]:
+    if model.get_output_embeddings() is not None or model.base_model is model:
+        return ()
+    return tuple(
+        f"{name}." for name, _ in model.named_children() if name != model.base_model_prefix
+    )
+
+
+class _Stand(nn.Module):
+    """Stands where the layers stood: notes what the first is called with, returns `result`."""
+
+    def __init__(self, original: nn.Module, result: Tensor | None) -> None:
+        super().__init__()
+        self.original, self.result = original, result
+        self.call: tuple[Tensor, tuple[Any, ...], dict[str, Any]] | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("original"), name)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        if not args:
+            args = (kwargs.pop("hidden_states"),)
+        hidden = args[0] if self.result is None else self.result
+        if self.call is None:
+            rest = tuple(None if isinstance(value, Cache) else value for value in args[1:])
+            named = {k: None if isinstance(v, Cache) else v for k, v in kwargs.items()}
+            self.call = (args[0], rest, named)
+            self.wrapped = isinstance(self.original(args[0], *rest, **named), tuple)
+        return (hidden,) if self.wrapped else hidden
+
+
+@dataclass(frozen=True)
+class Through:
+    """Enter and tail by way of the model's own `forward`."""
+
+    path: str
+
+    def enter(
+        self, model: Any, segment: str, inputs: Inputs, previous: Tensor | None
+    ) -> tuple[Tensor, Any]:
+        with self._stand(model, None) as stand:
+            model(**inputs)
+        assert stand.call is not None, f"{type(model).__name__} runs without its layers"
+        hidden, rest, named = stand.call
+        return hidden, (rest, named)
+
+    def layer(self, module: nn.Module, hidden: Tensor, context: Any) -> Tensor:
+        rest, named = context
+        output = module(hidden, *rest, **named)
+        return output[0] if isinstance(output, tuple) else output
+
+    def tail(self, model: Any, hidden: Tensor, inputs: Inputs) -> Tensor:
+        with self._stand(model, hidden):
+            return model(**inputs).logits
+
+    @contextmanager
+    def _stand(self, model: nn.Module, result: Tensor | None) -> Iterator[_Stand]:
+        layers: Any = model.get_submodule(self.path)
+        stand = _Stand(layers[0], result)
+        stands = [stand] * len(layers)
+        sequential = isinstance(layers, nn.Sequential)
+        model.set_submodule(
+            self.path, nn.Sequential(*stands) if sequential else nn.ModuleList(stands)
+        )
+        try:
+            yield stand
+        finally:
+            model.set_submodule(self.path, layers)

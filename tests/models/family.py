@@ -1,0 +1,190 @@
+"""What every family is tested for, on random models of a few narrow layers."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from merge_gym import LayerBank, Recipe, Suite
+from merge_gym.assembly import assemble
+from merge_gym.exporting import export
+from merge_gym.models import load_checkpoint, torchvision_shim
+from merge_gym.recipe import Layer
+from merge_gym.suites import Split, Task
+
+EXPERTS = ("one", "two")
+TOLERANCE = 1e-6
+
+Save = Callable[[Path], object]
+"""Writes a checkpoint of the family, with fresh random weights."""
+
+PLAIN = """
+import importlib.util, json, sys, torch
+spec = importlib.util.spec_from_file_location("shim", sys.argv[1])
+shim = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(shim)
+shim.install()
+from safetensors.torch import load_file, save_file
+torch.set_num_threads(1)
+for request in sys.stdin:
+    code, directories, inputs = json.loads(request)
+    exec(code)
+    for directory in directories:
+        with torch.inference_mode():
+            output = logits(load(directory).eval(), load_file(inputs))
+        save_file({"logits": output}, directory + ".st")
+    assert "merge_gym" not in sys.modules
+    print("done", flush=True)
+"""
+
+
+class PlainProcess:
+    """A fresh process that does not know this library and loads its exports."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", PLAIN, torchvision_shim.__file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def logits(self, code: str, directories: Sequence[Path], inputs: Path) -> list[Tensor]:
+        """Logits of each checkpoint; `code` defines `load(directory)`, `logits(model, inputs)`."""
+        request = [code, [str(directory) for directory in directories], str(inputs)]
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        assert self._process.stdout.readline() == "done\n", "the plain process failed"
+        return [load_file(f"{directory}.st")["logits"] for directory in directories]
+
+    def close(self) -> None:
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def auto(auto_class: type) -> str:
+    """Code for `PlainProcess`: models that an Auto class of transformers loads."""
+    return (
+        f"import transformers\n"
+        f"load = transformers.{auto_class.__name__}.from_pretrained\n"
+        f"logits = lambda model, inputs: model(**inputs).logits"
+    )
+
+
+@dataclass(frozen=True)
+class FamilyCase:
+    """A suite of random checkpoints of one family, and a batch of inputs."""
+
+    suite: Suite
+    inputs: Mapping[str, Tensor]
+
+    @property
+    def bank(self) -> LayerBank:
+        return LayerBank(self.suite)
+
+
+def write_case(directory: Path, save: Save, inputs: Mapping[str, Tensor]) -> FamilyCase:
+    """Write a pretrained model and two experts with `save`, and open them as a suite."""
+    for number, name in enumerate(("pretrained", *EXPERTS)):
+        torch.manual_seed(number)
+        save(directory / name)
+    experts = {name: load_checkpoint(str(directory / name)) for name in EXPERTS}
+    split = Split(inputs, torch.zeros(len(next(iter(inputs.values()))), dtype=torch.int64))
+    suite = Suite(
+        name="family",
+        description="",
+        licence="",
+        pretrained=load_checkpoint(str(directory / "pretrained"), need_head=False),
+        experts=experts,
+        tasks={
+            name: Task(name, name, "accuracy", {"search": split, "test": split}) for name in EXPERTS
+        },
+        operators=("average", {"name": "ties", "density": 0.5}),
+        shared="average",
+    )
+    return FamilyCase(suite, inputs)
+
+
+def recipes(bank: LayerBank) -> dict[str, Recipe]:
+    """A skipped, a stacked and a mixed recipe; the stacked one begins with the last layer."""
+    one, two, average, ties = bank.sources
+    kinds = {
+        "skipped": lambda size: [Layer(size - 1, two)],
+        "stacked": lambda size: [Layer(size - 1, one), Layer(0, two), Layer(0, two)],
+        "mixed": lambda size: [
+            Layer(index, source)
+            for index, source in zip(range(size), (average, ties, one), strict=False)
+        ],
+    }
+    return {
+        name: Recipe(
+            bank.suite.digest,
+            bank.shared,
+            tuple((segment, tuple(layers(size))) for segment, size in bank.segments.items()),
+        )
+        for name, layers in kinds.items()
+    }
+
+
+@torch.inference_mode()
+def deviation_from_expert(case: FamilyCase, expert: torch.nn.Module) -> float:
+    """Greatest difference between a model put together from one expert and that expert, as
+    loaded without this library."""
+    bank = LayerBank(case.suite, shared="one")
+    ours = assemble(Recipe.uniform("one", bank), bank, "one")(**case.inputs).logits
+    theirs = expert.eval()(**case.inputs).logits
+    return float((ours - theirs).abs().max())
+
+
+@torch.inference_mode()
+def deviation_layer_by_layer(case: FamilyCase) -> float:
+    """Greatest difference between enter → layers → tail and the models' own forward."""
+    models = [assemble(recipe, case.bank, "one") for recipe in recipes(case.bank).values()]
+    return max(
+        float((run_by_layers(case, model) - model(**case.inputs).logits).abs().max())
+        for model in models
+    )
+
+
+def run_by_layers(case: FamilyCase, model: torch.nn.Module) -> Tensor:
+    adapter, hidden = case.suite.adapter, None
+    for segment, layers in adapter.layers(model).items():
+        hidden, context = adapter.enter(model, segment, case.inputs, hidden)
+        for module in layers:
+            hidden = adapter.layer(module, hidden, context)
+    return adapter.tail(model, hidden, case.inputs)
+
+
+@torch.inference_mode()
+def deviation_when_reloaded(
+    case: FamilyCase, directory: Path, plain: PlainProcess, code: str
+) -> dict[str, float]:
+    """For each recipe: the greatest difference between its logits here and those of its export in
+    a process without this library."""
+    inputs = directory / "inputs.st"
+    save_file({name: value.contiguous() for name, value in case.inputs.items()}, inputs)
+    ours = {}
+    for name, recipe in recipes(case.bank).items():
+        export(recipe, case.suite, directory / name)
+        ours[name] = assemble(recipe, case.bank, "one")(**case.inputs).logits
+    theirs = plain.logits(code, [directory / name / "one" for name in ours], inputs)
+    return {
+        name: float((logits - other).abs().max())
+        for (name, logits), other in zip(ours.items(), theirs, strict=True)
+    }
+
+
+def padded_tokens() -> dict[str, torch.Tensor]:
+    """Three sequences of up to seven of 30 tokens, two of them padded at the end."""
+    mask = torch.ones(3, 7, dtype=torch.int64)
+    mask[1, 4:] = mask[2, 2:] = 0
+    tokens = torch.randint(5, 30, mask.shape, generator=torch.Generator().manual_seed(0))
+    return {"input_ids": tokens.where(mask == 1, 1), "attention_mask": mask}
