@@ -1,0 +1,78 @@
+"""BERT, RoBERTa and DistilBERT for sequence classification."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor
+from transformers import PretrainedConfig
+from transformers.masking_utils import create_bidirectional_mask
+
+from merge_gym.models.adapter import Inputs, ModelAdapter, Stack, adapter, depth_field
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What tells one family from the others."""
+
+    model_class: str
+    path: str
+    head: tuple[str, ...]
+    reads: tuple[str, ...]
+    tail: Callable[[Any, Tensor], Tensor]
+
+
+KINDS = {
+    "bert": Kind(
+        "BertForSequenceClassification",
+        "bert.encoder.layer",
+        ("bert.pooler.", "classifier."),
+        ("input_ids", "token_type_ids", "position_ids"),
+        lambda model, hidden: model.classifier(model.bert.pooler(hidden)),
+    ),
+    "roberta": Kind(
+        "RobertaForSequenceClassification",
+        "roberta.encoder.layer",
+        ("classifier.",),
+        ("input_ids", "token_type_ids", "position_ids"),
+        lambda model, hidden: model.classifier(hidden),
+    ),
+    "distilbert": Kind(
+        "DistilBertForSequenceClassification",
+        "distilbert.transformer.layer",
+        ("pre_classifier.", "classifier."),
+        ("input_ids", "position_ids"),
+        lambda model, hidden: model.classifier(torch.relu(model.pre_classifier(hidden[:, 0]))),
+    ),
+}
+
+
+@adapter(*KINDS)
+def bert(config: PretrainedConfig) -> ModelAdapter:
+    """One segment, `layers`; the head is all that follows the last layer, BERT's pooler included
+    (RoBERTa and DistilBERT have such a dense layer in their classifiers)."""
+    kind = KINDS[config.model_type]
+
+    def enter(
+        model: Any, segment: str, inputs: Inputs, previous: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        read = {name: inputs[name] for name in kind.reads if name in inputs}
+        hidden = model.base_model.embeddings(**read)
+        mask = create_bidirectional_mask(
+            config=model.config, inputs_embeds=hidden, attention_mask=inputs.get("attention_mask")
+        )
+        return hidden, mask
+
+    depth = depth_field("num_hidden_layers")
+    return ModelAdapter(
+        stacks={"layers": Stack(kind.path, config.num_hidden_layers, depth)},
+        head=kind.head,
+        model_class=lambda: getattr(transformers, kind.model_class),
+        enter=enter,
+        layer=lambda module, hidden, mask: module(hidden, mask),
+        tail=lambda model, hidden, inputs: kind.tail(model, hidden),
+    )

@@ -1,0 +1,68 @@
+"""BERT, RoBERTa and DistilBERT for sequence classification."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import transformers
+
+from tests.models.family import (
+    TOLERANCE,
+    FamilyCase,
+    auto,
+    deviation_from_expert,
+    deviation_layer_by_layer,
+    deviation_when_reloaded,
+    padded_tokens,
+    write_case,
+)
+
+AUTO = transformers.AutoModelForSequenceClassification
+
+MODELS = {
+    "Bert": {},
+    "Roberta": {"pad_token_id": 1},
+    "DistilBert": {"pad_token_id": 1, "dim": 16, "n_layers": 3, "n_heads": 2, "hidden_dim": 32},
+}
+SIZES = {
+    "hidden_size": 16,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "type_vocab_size": 2,
+}
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def case(request, tmp_path_factory) -> FamilyCase:
+    settings = MODELS[request.param] | (SIZES if request.param != "DistilBert" else {})
+    config = getattr(transformers, f"{request.param}Config")(
+        vocab_size=30,
+        max_position_embeddings=12,
+        num_labels=4,
+        initializer_range=0.3,
+        **settings,
+    )
+    model_class = getattr(transformers, f"{request.param}ForSequenceClassification")
+    inputs = padded_tokens()
+    if request.param == "Bert":
+        inputs["token_type_ids"] = (torch.arange(7) > 3).long().expand(3, 7)
+    return write_case(
+        tmp_path_factory.mktemp(request.param),
+        lambda directory: model_class(config).save_pretrained(directory),
+        inputs,
+    )
+
+
+def test_bert_assembled_from_one_expert_equals_it(case):
+    expert = AUTO.from_pretrained(case.suite.experts["one"].location)
+    assert deviation_from_expert(case, expert) <= TOLERANCE
+
+
+def test_bert_layer_by_layer_equals_its_forward(case):
+    assert deviation_layer_by_layer(case) <= TOLERANCE
+
+
+def test_bert_exports_reload_with_equal_logits(case, plain, tmp_path):
+    deviations = deviation_when_reloaded(case, tmp_path, plain, auto(AUTO))
+    assert max(deviations.values()) <= TOLERANCE, deviations
