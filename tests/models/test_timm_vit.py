@@ -1,0 +1,77 @@
+"""Vision Transformers of timm."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from transformers import AutoModelForImageClassification
+
+from tests.models.family import (
+    TOLERANCE,
+    FamilyCase,
+    deviation_from_expert,
+    deviation_layer_by_layer,
+    deviation_when_reloaded,
+    write_case,
+)
+
+timm = pytest.importorskip("timm")
+
+ARCHITECTURES = ["vit_small_patch32_224", "vit_base_patch16_224", "deit_tiny_distilled_patch16_224"]
+SIZES = {"img_size": 32, "embed_dim": 24, "depth": 3, "num_heads": 2}
+PLAIN = """
+import timm
+load = lambda directory: timm.create_model("local-dir:" + directory, pretrained=True)
+logits = lambda model, inputs: model(inputs["pixel_values"])
+"""
+
+
+def save_timm(directory: Path, architecture: str) -> None:
+    """A checkpoint as timm writes them for the hub."""
+    directory.mkdir()
+    model = timm.create_model(architecture, pretrained=False, num_classes=5, **SIZES)
+    tensors = {
+        name: tensor + 0.1 * torch.randn_like(tensor) for name, tensor in model.state_dict().items()
+    }
+    save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
+    config = {
+        "architecture": architecture,
+        "num_classes": 5,
+        "num_features": 24,
+        "model_args": SIZES,
+        "label_names": ["a", "b", "c", "d", "e"],
+        "pretrained_cfg": {"input_size": [3, 32, 32], "mean": [0.5] * 3, "std": [0.5] * 3},
+    }
+    (directory / "config.json").write_text(json.dumps(config))
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def case(request, tmp_path_factory) -> FamilyCase:
+    return write_case(
+        tmp_path_factory.mktemp(request.param),
+        lambda directory: save_timm(directory, request.param),
+        {"pixel_values": torch.randn(4, 3, 32, 32)},
+    )
+
+
+def test_timm_assembled_from_one_expert_equals_it(case):
+    location = case.suite.experts["one"].location
+    expert = timm.create_model(f"local-dir:{location}", pretrained=True)
+    with torch.inference_mode():
+        own = expert.eval()(case.inputs["pixel_values"])
+        wrapped = AutoModelForImageClassification.from_pretrained(location)
+        assert torch.equal(own, wrapped.eval()(**case.inputs).logits)
+    assert deviation_from_expert(case, wrapped) <= TOLERANCE
+
+
+def test_timm_layer_by_layer_equals_its_forward(case):
+    assert deviation_layer_by_layer(case) <= TOLERANCE
+
+
+def test_timm_exports_reload_with_equal_logits(case, plain, tmp_path):
+    deviations = deviation_when_reloaded(case, tmp_path, plain, PLAIN)
+    assert max(deviations.values()) <= TOLERANCE, deviations
