@@ -4,7 +4,7 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint oracle clean
 
 demo: .venv/ready  ## train PPO on the default suite and write runs/demo
 	$(BIN)/python -m experiments.train run_dir=runs/demo
@@ -22,5 +22,14 @@ lint: .venv/ready
 	$(BIN)/pip install --quiet -c constraints.txt -e ".[train,suites,dev]"
 	touch $@
 
+oracle: .venv-oracle/ready  ## compare the operators with mergekit's and rewrite the table in docs/operators.md
+	.venv-oracle/bin/python -m tests.operators.oracle.compare --write
+
+.venv-oracle/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-oracle
+	.venv-oracle/bin/pip install --quiet -c constraints.txt torch
+	.venv-oracle/bin/pip install --quiet -c constraints.txt -e . mergekit==0.1.5
+	touch $@
+
 clean:
-	rm -rf .venv build *.egg-info .coverage .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-oracle build *.egg-info .coverage .pytest_cache .mypy_cache .ruff_cache

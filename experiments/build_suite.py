@@ -1,6 +1,6 @@
 """Build a suite of small vision models: pretrain, fine-tune the experts, write everything.
 
-    python -m experiments.build_suite suites=fashion-halves output=my-suite
+    python -m experiments.build_suite suite=fashion-halves output=my-suite
     python -m experiments.build_suite output=my-suite seeds=[7] data.tasks.directory=path/to/idx
     python -m experiments.build_suite output=my-suite data.tasks.kind=hub
 
@@ -336,7 +336,7 @@ def results_table(results: Sequence[Result]) -> Table:
     return table
 
 
-@hydra.main(config_path="../conf", config_name="build_suite", version_base="1.3")
+@hydra.main(config_path="../conf/build_suite", config_name="config", version_base="1.3")
 def main(config: DictConfig) -> None:
     """Build the suite that `config` describes."""
     torch.set_num_threads(config.threads)

@@ -70,5 +70,5 @@ def _images(rows: datasets.Dataset, column: str, processor: str) -> dict[str, Te
             f"column {column!r} holds {rows.features[column]}, expected images (datasets.Image)"
         )
     images = rows[column][:]
-    prepare = AutoImageProcessor.from_pretrained(processor)
+    prepare = AutoImageProcessor.from_pretrained(processor, backend="pil")
     return {"pixel_values": prepare(images=images, return_tensors="pt")["pixel_values"]}
