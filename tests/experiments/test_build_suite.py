@@ -18,7 +18,7 @@ from experiments.image_sources import read_idx_file, read_images
 from experiments.suite_files import new_directory
 from merge_gym import load_suite
 
-CONF = Path(__file__).parents[2] / "conf"
+CONF = Path(__file__).parents[2] / "conf" / "build_suite"
 SIZE, ROWS = 8, {"train": 120, "t10k": 60}
 
 
@@ -66,7 +66,7 @@ def settings(idx: Path, *overrides: str) -> DictConfig:
         "seeds=[3,4]",
     ]
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("build_suite", overrides=[*small, *overrides])
+        return compose("config", overrides=[*small, *overrides])
 
 
 @pytest.fixture(scope="module")
