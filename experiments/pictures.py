@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from merge_gym.bank import LayerBank
+from merge_gym.candidates import Candidates
 from merge_gym.recipe import Recipe
 from merge_gym.rendering import map_figure, recipe_map
 
@@ -49,7 +49,7 @@ def learning_curve(
     return figure
 
 
-def found_map(recipe: Recipe, bank: LayerBank, title: str) -> Figure:
+def found_map(recipe: Recipe, bank: Candidates, title: str) -> Figure:
     """The merging map of a recipe."""
     return map_figure(recipe_map(recipe, bank), bank, title=title)
 

@@ -11,6 +11,7 @@ from typing import Any
 from rich.table import Table
 
 from merge_gym.bank import LayerBank, spec_name
+from merge_gym.candidates import Candidates
 from merge_gym.evaluation import Scorer
 from merge_gym.recipe import Recipe, Source
 
@@ -48,7 +49,7 @@ def reference_sources(bank: LayerBank, baselines: Iterable[Any]) -> dict[str, So
     return {name: source for source, name in names.items()}
 
 
-def reference_row(name: str, source: Source, bank: LayerBank, evaluator: Scorer) -> Row:
+def reference_row(name: str, source: Source, bank: Candidates, evaluator: Scorer) -> Row:
     """Score the merge of every parameter by one source, those outside the layers included."""
     recipe = dataclasses.replace(Recipe.uniform(source, bank), shared=source)
     kind = "expert" if source.kind == "expert" else "uniform"

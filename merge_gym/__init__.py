@@ -17,6 +17,7 @@ _HOMES = {
     "Evaluator": "merge_gym.evaluation",
     "LayerBank": "merge_gym.bank",
     "ModelMergeEnv": "merge_gym.env",
+    "ModelMergeVectorEnv": "merge_gym.vector_env",
     "Recipe": "merge_gym.recipe",
     "ReferenceEvaluator": "merge_gym.evaluation",
     "Source": "merge_gym.recipe",
@@ -31,6 +32,7 @@ __all__ = [
     "Evaluator",
     "LayerBank",
     "ModelMergeEnv",
+    "ModelMergeVectorEnv",
     "Recipe",
     "ReferenceEvaluator",
     "Source",
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     from merge_gym.exporting import export
     from merge_gym.recipe import Recipe, Source
     from merge_gym.suites import Suite, list_suites, load_suite
+    from merge_gym.vector_env import ModelMergeVectorEnv
 
 
 def __getattr__(name: str) -> Any:
@@ -61,4 +64,8 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'merge_gym' has no attribute {name!r}")
 
 
-register(id="ModelMerge-v0", entry_point="merge_gym.env:make_env")
+register(
+    id="ModelMerge-v0",
+    entry_point="merge_gym.env:make_env",
+    vector_entry_point="merge_gym.vector_env:ModelMergeVectorEnv",
+)

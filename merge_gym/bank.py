@@ -9,16 +9,17 @@ import torch
 from torch import Tensor
 
 from merge_gym import operators as operator_registry
+from merge_gym.candidates import Candidates
 from merge_gym.messages import unknown_name
 from merge_gym.models import Parameters
 from merge_gym.models.parameters import SHARED
-from merge_gym.recipe import Layer, Recipe, Source
+from merge_gym.recipe import Source
 from merge_gym.suites import Suite
 
 SourceLike = str | Mapping[str, Any] | Source
 
 
-class LayerBank:
+class LayerBank(Candidates):
     """The candidates of a suite, each merged when it is first asked for and then kept.
 
     Args:
@@ -44,15 +45,15 @@ class LayerBank:
         shared: SourceLike | None = None,
     ) -> None:
         self.suite = suite
-        self.segments = dict(suite.adapter.segments)
         given = suite.operators if operators is None else operators
         if isinstance(given, str | Mapping):
             raise ValueError(f"operators is a list of operators, got {given!r}: write [{given!r}]")
-        self.sources = (
+        sources = (
             *(Source.expert(name) for name in suite.experts),
             *(self._operator(spec) for spec in given),
         )
-        self.candidates = (*suite.experts, *(spec_name(spec) for spec in given))
+        names = (*suite.experts, *(spec_name(spec) for spec in given))
+        super().__init__(suite.name, suite.digest, suite.adapter.segments, sources, names)
         self._check_distinct()
         self.shared = self.source(suite.shared if shared is None else shared)
         self._models: dict[Source, Parameters] = {}
@@ -81,43 +82,6 @@ class LayerBank:
         if source not in self._models:
             self._models[source] = self._build(self._known(source))
         return self._models[source]
-
-    def recipe(self, taken: Sequence[tuple[int, int]]) -> Recipe:
-        """The recipe of (layer, candidate) pairs; layers are numbered through all segments."""
-        segments = []
-        start = 0
-        for segment, size in self.segments.items():
-            layers = tuple(
-                Layer(layer - start, self.sources[candidate])
-                for layer, candidate in taken
-                if start <= layer < start + size
-            )
-            segments.append((segment, layers))
-            start += size
-        return Recipe(self.suite.digest, self.shared, tuple(segments))
-
-    def check(self, recipe: Recipe) -> None:
-        """ValueError unless `recipe` was made for this suite and its layers are in range."""
-        if recipe.suite != self.suite.digest:
-            raise ValueError(
-                f"the recipe was made for the suite with digest {recipe.suite}, this is "
-                f"{self.suite.name} with digest {self.suite.digest}: load the recipe's own suite"
-            )
-        if [name for name, _ in recipe.segments] != list(self.segments):
-            raise ValueError(f"a recipe here has the segments {', '.join(self.segments)}")
-        for segment, layers in recipe.segments:
-            size = self.segments[segment]
-            if outside := [layer.index for layer in layers if not 0 <= layer.index < size]:
-                raise ValueError(
-                    f"the recipe takes layers {outside} of {segment!r}, which has {size}: "
-                    f"0 to {size - 1}"
-                )
-
-    def label(self, source: Source) -> str:
-        """The candidate's name where `source` is one, else the source written out."""
-        if source in self.sources:
-            return self.candidates[self.sources.index(source)]
-        return str(source)
 
     def _operator(self, spec: str | Mapping[str, Any]) -> Source:
         settings = {"name": spec} if isinstance(spec, str) else spec

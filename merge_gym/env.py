@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
@@ -13,6 +14,7 @@ from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
 from merge_gym.bank import LayerBank
+from merge_gym.candidates import Candidates
 from merge_gym.episode import Episode
 from merge_gym.evaluation import Evaluator
 from merge_gym.evaluation.subsets import SubsetSchedule
@@ -20,6 +22,7 @@ from merge_gym.recipe import Recipe
 from merge_gym.rendering import draw_map, write_map
 from merge_gym.rewards import DynamicAverage, DynamicAverageReward
 from merge_gym.suites import Suite, load_suite
+from merge_gym.tables import Table, load_table
 
 if TYPE_CHECKING:
     from merge_gym.evaluation import Scorer
@@ -60,6 +63,9 @@ class ModelMergeEnv(gym.Env[NDArray[np.float32], np.int64]):
         max_depth: depth budget; None for no bound of its own.
         invalid_reward: the reward of an invalid episode.
         device: where recipes are scored.
+        table: a file of `merge_gym.tables` with the scores of all recipes without stacking; no
+            model is then opened, going back is invalid, and `suite` may be None (otherwise the
+            table must be that suite's).
         render_mode: `ansi` (text), `rgb_array` (picture), `human` (text, printed at every step).
 
     Example:
@@ -75,7 +81,7 @@ class ModelMergeEnv(gym.Env[NDArray[np.float32], np.int64]):
 
     def __init__(
         self,
-        suite: str | Suite,
+        suite: str | Suite | None = None,
         operators: Sequence[str | Mapping[str, Any]] | None = None,
         subsets: int = 10,
         observe_cursor: bool = False,
@@ -83,6 +89,7 @@ class ModelMergeEnv(gym.Env[NDArray[np.float32], np.int64]):
         max_depth: int | None = None,
         invalid_reward: float = -10.0,
         device: str = "cpu",
+        table: str | Path | None = None,
         render_mode: str | None = None,
     ) -> None:
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
@@ -91,21 +98,27 @@ class ModelMergeEnv(gym.Env[NDArray[np.float32], np.int64]):
             )
         _check_budget("max_steps", max_steps)
         _check_budget("max_depth", max_depth)
-        self.suite = suite if isinstance(suite, Suite) else load_suite(suite)
-        self.bank = LayerBank(self.suite, operators)
-        self.evaluator: Scorer = Evaluator(self.bank, subsets=subsets, device=device)
+        self._suite = None if suite is None else _loaded(suite)
+        self.bank: Candidates
+        self.evaluator: Scorer
+        if table is None:
+            self.bank = LayerBank(self.suite, operators)
+            self.evaluator = Evaluator(self.bank, subsets=subsets, device=device)
+        else:
+            self.bank = self.evaluator = _open_table(table, self._suite, operators, subsets)
         sizes = tuple(self.bank.segments.values())
-        self._start = Episode(
+        self.start = Episode(
             len(self.bank.candidates),
             sizes,
             max_steps=4 * sum(sizes) if max_steps is None else max_steps,
             max_depth=max_depth,
+            stacking=table is None,
         )
         self.subsets = subsets
         self.observe_cursor = observe_cursor
         self.invalid_reward = float(invalid_reward)
         self.render_mode = render_mode
-        self.action_space = spaces.Discrete(self._start.candidates + 2)
+        self.action_space = spaces.Discrete(self.start.candidates + 2)
         self.observation_space = self._observation_space()
         self.episode: Episode | None = None
         self.schedule: SubsetSchedule | None = None
@@ -121,11 +134,11 @@ class ModelMergeEnv(gym.Env[NDArray[np.float32], np.int64]):
             options: `{"subset": "full"}` scores this episode on the whole search split,
                 `{"subset": s}` on subset s; neither advances the pass over the subsets.
         """
-        self._asked = self._checked_options(options or {})
+        self._asked = self.checked_options(options or {})
         super().reset(seed=seed)
         if seed is not None or self.schedule is None:
             self.schedule = SubsetSchedule(self.subsets, self.np_random)
-        self.episode = self._start.copy()
+        self.episode = self.start.copy()
         return self._observation(), {"action_mask": self.action_masks()}
 
     def step(
@@ -144,6 +157,11 @@ class ModelMergeEnv(gym.Env[NDArray[np.float32], np.int64]):
         if self.render_mode == "human":
             print(write_map(self.merging_map, self.bank, episode.cursor))
         return self._observation(), reward, episode.ended, False, info
+
+    @property
+    def suite(self) -> Suite:
+        """The suite; ValueError where the environment was made from a table alone."""
+        return _loaded(self._suite)
 
     @property
     def merging_map(self) -> NDArray[np.float32]:
@@ -194,10 +212,10 @@ class ModelMergeEnv(gym.Env[NDArray[np.float32], np.int64]):
         return reward, info
 
     def _observation_space(self) -> spaces.Box:
-        cells = self._start.candidates * self._start.layers
-        high = np.full(cells, self._start.max_steps, np.float32)
+        cells = self.start.candidates * self.start.layers
+        high = np.full(cells, self.start.max_steps, np.float32)
         if self.observe_cursor:
-            high = np.concatenate([high, np.ones(self._start.layers, np.float32)])
+            high = np.concatenate([high, np.ones(self.start.layers, np.float32)])
         return spaces.Box(np.zeros_like(high), high, dtype=np.float32)
 
     def _observation(self) -> NDArray[np.float32]:
@@ -219,7 +237,8 @@ class ModelMergeEnv(gym.Env[NDArray[np.float32], np.int64]):
             raise ResetNeeded("the episode has ended: call reset() before the next step()")
         return episode
 
-    def _checked_options(self, options: dict[str, Any]) -> int | str | None:
+    def checked_options(self, options: dict[str, Any]) -> int | str | None:
+        """The subset that `reset` is asked for; ValueError if there is none such."""
         subset = options.get("subset")
         if set(options) - {"subset"} or not (
             subset is None
@@ -246,6 +265,25 @@ def make_env(
     DynamicAverage(dar_scale, dar_horizon)  # refuses bad settings before the suite is loaded
     env = ModelMergeEnv(**kwargs)
     return DynamicAverageReward(env, dar_scale, dar_horizon) if dar_scale else env
+
+
+def _loaded(suite: str | Suite | None) -> Suite:
+    if suite is None:
+        raise ValueError("give suite=, a suite's name or file, or table=, a table of its scores")
+    return suite if isinstance(suite, Suite) else load_suite(suite)
+
+
+def _open_table(
+    table: str | Path,
+    suite: Suite | None,
+    operators: Sequence[str | Mapping[str, Any]] | None,
+    subsets: int,
+) -> Table:
+    """The table, checked against suite and operators where these are given."""
+    opened = load_table(table, subsets)
+    if suite is not None:
+        opened.check_bank(LayerBank(suite, opened.operators if operators is None else operators))
+    return opened
 
 
 def _check_budget(name: str, given: int | None) -> None:

@@ -15,13 +15,15 @@ class Episode:
 
     Actions 0..C-1 take candidate i's layer at the cursor, C skips, C+1 goes back. The episode is
     complete when the cursor passes the last layer. It is invalid when the walk goes back at the
-    first layer, spends `max_steps`, or takes more than `max_depth` layers.
+    first layer (anywhere without `stacking`), spends `max_steps`, or takes more than `max_depth`
+    layers.
 
     Attributes:
         candidates: C, how many sources can stand at each layer.
         sizes: layers in each segment of the model; their sum is L.
         max_steps: step budget; None for no bound.
         max_depth: how many layers the merged model may have; None for no bound.
+        stacking: whether going back is allowed at all.
         cursor: the layer that the next action decides on, 0..L.
         taken: (layer, candidate) pairs in the order in which they were taken.
     """
@@ -30,6 +32,7 @@ class Episode:
     sizes: tuple[int, ...]
     max_steps: int | None
     max_depth: int | None = None
+    stacking: bool = True
     cursor: int = 0
     steps: int = 0
     taken: list[tuple[int, int]] = field(default_factory=list)
@@ -75,7 +78,7 @@ class Episode:
             raise ValueError(f"an action is an integer from 0 to {self.back}, got {action!r}")
         self.steps += 1
         if action == self.back:
-            self.invalid = self.cursor == 0
+            self.invalid = self.cursor == 0 or not self.stacking
             self.cursor = max(self.cursor - 1, 0)
         elif action == self.skip:
             self.cursor += 1
@@ -88,10 +91,10 @@ class Episode:
             self.invalid = True
 
     def mask(self) -> NDArray[np.int8]:
-        """1 for each allowed action, 0 for back at the first layer and for whatever would break
+        """1 for each allowed action, 0 for a back that is invalid and for whatever would break
         the depth budget; shape (C+2,), int8."""
         allowed = np.ones(self.candidates + 2, np.int8)
-        allowed[self.back] = self.cursor > 0
+        allowed[self.back] = self.stacking and self.cursor > 0
         allowed[: self.candidates] = self.depth != self.max_depth
         return allowed
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from merge_gym.episode import Episode
 
 if TYPE_CHECKING:
-    from merge_gym.bank import LayerBank
+    from merge_gym.candidates import Candidates
 
 FORMAT = "merge_gym.recipe/1"
 
@@ -44,9 +44,7 @@ class Source:
             return cls.operator(
                 data["operator"], **{k: v for k, v in data.items() if k != "operator"}
             )
-        raise ValueError(
-            f"a source is {{'expert': name}} or {{'operator': name, …}}, got {data!r}"
-        )
+        raise ValueError(f"a source is {{'expert': name}} or {{'operator': name, …}}, got {data!r}")
 
     def to_dict(self) -> dict[str, Any]:
         return {self.kind: self.name, **{name: _thawed(value) for name, value in self.parameters}}
@@ -79,7 +77,7 @@ class Recipe:
     segments: tuple[tuple[str, tuple[Layer, ...]], ...]
 
     @classmethod
-    def from_actions(cls, actions: Iterable[int], bank: LayerBank) -> Recipe:
+    def from_actions(cls, actions: Iterable[int], bank: Candidates) -> Recipe:
         """Replay `actions` by the rules of the MDP (merge_gym.episode) and return what they build.
 
         Raises ValueError if the actions do not end a valid episode.
@@ -98,14 +96,14 @@ class Recipe:
         return bank.recipe(episode.taken)
 
     @classmethod
-    def uniform(cls, source: str | Mapping[str, Any] | Source, bank: LayerBank) -> Recipe:
+    def uniform(cls, source: str | Mapping[str, Any] | Source, bank: Candidates) -> Recipe:
         """The recipe that takes every layer, in order, from one expert or operator."""
         chosen = bank.source(source)
         segments = tuple(
             (segment, tuple(Layer(index, chosen) for index in range(size)))
             for segment, size in bank.segments.items()
         )
-        return cls(bank.suite.digest, bank.shared, segments)
+        return cls(bank.digest, bank.shared, segments)
 
     @property
     def depth(self) -> int:

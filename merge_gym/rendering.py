@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from merge_gym.bank import LayerBank
+    from merge_gym.candidates import Candidates
     from merge_gym.recipe import Recipe
 
 PIXELS = 100  # per inch of a figure
 
 
-def write_map(merging_map: NDArray[np.float32], bank: LayerBank, cursor: int | None = None) -> str:
+def write_map(merging_map: NDArray[np.float32], bank: Candidates, cursor: int | None = None) -> str:
     """The map as text: a row for each source, a column for each layer, `▼` above the cursor.
 
     Args:
@@ -39,7 +39,7 @@ def write_map(merging_map: NDArray[np.float32], bank: LayerBank, cursor: int | N
 
 
 def draw_map(
-    merging_map: NDArray[np.float32], bank: LayerBank, cursor: int | None = None
+    merging_map: NDArray[np.float32], bank: Candidates, cursor: int | None = None
 ) -> NDArray[np.uint8]:
     """The map as a picture, uint8 of shape (height, width, 3); arguments as for `write_map`."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -51,7 +51,7 @@ def draw_map(
 
 def map_figure(
     merging_map: NDArray[np.float32],
-    bank: LayerBank,
+    bank: Candidates,
     cursor: int | None = None,
     title: str = "merging map",
 ) -> Figure:
@@ -82,7 +82,7 @@ def map_figure(
     return figure
 
 
-def recipe_map(recipe: Recipe, bank: LayerBank) -> NDArray[np.float32]:
+def recipe_map(recipe: Recipe, bank: Candidates) -> NDArray[np.float32]:
     """The merging map of a recipe whose sources are all in the bank, shape (N+M, L)."""
     starts = np.cumsum([0, *bank.segments.values()])
     merging_map = np.zeros((len(bank.candidates), starts[-1]), np.float32)
@@ -92,7 +92,7 @@ def recipe_map(recipe: Recipe, bank: LayerBank) -> NDArray[np.float32]:
     return merging_map
 
 
-def _layer_names(bank: LayerBank) -> list[str]:
+def _layer_names(bank: Candidates) -> list[str]:
     """0, 1, … in a model of one segment; with the segment's initial before it in one of several."""
     several = len(bank.segments) > 1
     return [
