@@ -19,6 +19,7 @@ from merge_gym.operators import Range
 from merge_gym.operators.registry import Hyperparameter
 from merge_gym.recipe import Recipe
 
+EPISODES, SCORES = "episodes.jsonl", "scores.jsonl"
 SAID_OTHERWISE = ("suite", "operators", "render_mode")
 KINDS: dict[type, Any] = {float: "number", int: "integer", bool: "flag"}
 
@@ -65,9 +66,9 @@ class Agent(ABC):
         plain = self.env.unwrapped.evaluator
         try:
             with (
-                Journal(plain, self.directory / "scores.jsonl") as journal,
+                Journal(plain, self.directory / SCORES) as journal,
                 progress_bar(episodes) as bar,
-                RecordEpisodes(self.env, self.directory / "episodes.jsonl", self.kept()) as record,
+                RecordEpisodes(self.env, self.directory / EPISODES, self.kept()) as record,
             ):
                 self.env.unwrapped.evaluator = journal
                 for past in record.records:
@@ -121,7 +122,7 @@ class Agent(ABC):
     def _description(self) -> dict[str, Any]:
         """Everything but the number of episodes that the outcome depends on, as JSON values."""
         env = self.env.unwrapped
-        made_with = self.env.spec.kwargs if self.env.spec else {}
+        made_with = env.spec.kwargs if env.spec else {}
         return {
             "agent": type(self).__name__,
             "seed": self.seed,

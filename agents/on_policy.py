@@ -16,9 +16,9 @@ from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
-from agents.agent import Agent
+from agents.agent import EPISODES, Agent
 from agents.checkpoint import Checkpoint
-from agents.episodes import EpisodeRecord, RecordEpisodes
+from agents.episodes import EpisodeRecord, RecordEpisodes, read_episodes
 from agents.greedy import greedy_recipe
 from merge_gym.operators import Range
 from merge_gym.recipe import Recipe
@@ -71,7 +71,7 @@ class OnPolicyAgent(Agent):
         self._model = self.model(env, self.episodes_per_update * max_steps)
         self._model.set_logger(configure(str(self.directory / "tensorboard"), ["tensorboard"]))
         self._model.learn(total_timesteps=0)  # sets up logging and counters, seeds the environment
-        if self._checkpoint.exists():
+        if env.records:
             Checkpoint.read(self._checkpoint).restore(self._model, env)
         while len(env.records) < episodes:
             collect_episodes(
@@ -82,7 +82,11 @@ class OnPolicyAgent(Agent):
             Checkpoint.take(self._model, env, len(env.records)).write(self._checkpoint)
 
     def kept(self) -> int:
-        return Checkpoint.read(self._checkpoint).episodes if self._checkpoint.exists() else 0
+        """The episodes before the checkpoint; none if their records are lost."""
+        if not self._checkpoint.exists():
+            return 0
+        kept = Checkpoint.read(self._checkpoint).episodes
+        return kept if len(read_episodes(self.directory / EPISODES)) >= kept else 0
 
     def greedy_recipe(self) -> Recipe | None:
         return greedy_recipe(self._model, self.env)

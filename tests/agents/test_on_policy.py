@@ -1,0 +1,141 @@
+"""Updates every n episodes, with two learning rates."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import agents
+from agents.episodes import RecordEpisodes
+from agents.on_policy import collect_episodes
+
+ON_POLICY = ("ppo", "maskable_ppo", "a2c")
+
+
+@pytest.fixture(params=ON_POLICY)
+def model(request, make_env, tmp_path):
+    """A fresh model with room for many steps, in a recorded environment."""
+    env = RecordEpisodes(make_env(), tmp_path / "episodes.jsonl")
+    model = agents.make(request.param, env, 0, tmp_path).model(env, n_steps=200)
+    model.learn(total_timesteps=0)
+    yield model
+    env.close()
+
+
+def _records(model):
+    return model.env.envs[0].get_wrapper_attr("records")
+
+
+def test_a_rollout_is_whole_episodes_of_different_lengths(model):
+    collect_episodes(model, 8)
+    buffer = model.rollout_buffer
+    starts = np.flatnonzero(buffer.episode_starts[:, 0])
+    lengths = np.diff([*starts, buffer.buffer_size])
+    assert len(_records(model)) == len(lengths) == 8
+    assert len(set(lengths)) > 1
+    assert buffer.rewards.shape == (lengths.sum(), 1)
+
+
+def test_reward_of_each_episode_stands_at_its_last_step(model):
+    collect_episodes(model, 5)
+    buffer = model.rollout_buffer
+    ends = np.append(np.flatnonzero(buffer.episode_starts[1:, 0]), buffer.buffer_size - 1)
+    rewards = np.array([record.reward for record in _records(model)], np.float32)
+    assert (buffer.rewards[ends, 0] == rewards).all()
+    assert np.count_nonzero(buffer.rewards) == np.count_nonzero(rewards)
+
+
+def test_returns_are_discounted_rewards_without_bootstrapping(model):
+    collect_episodes(model, 1)
+    buffer = model.rollout_buffer
+    steps = buffer.buffer_size
+    expected = _records(model)[0].reward * 0.99 ** np.arange(steps - 1, -1, -1)
+    assert buffer.returns[:, 0] == pytest.approx(expected, rel=1e-4)
+
+
+def test_rollouts_grow_and_shrink(model):
+    sizes = []
+    for count in (1, 6, 2):
+        collect_episodes(model, count)
+        sizes.append(len(model.rollout_buffer.rewards))
+    assert sizes[1] > sizes[2] >= 1
+    assert sum(sizes) == model.num_timesteps
+
+
+def test_updates_come_every_n_episodes(make_env, tmp_path):
+    agent = agents.make("ppo", make_env(), 0, tmp_path, episodes_per_update=5, epochs=3)
+    agent.search(12)
+    assert agent._model._n_updates == 3 * 3  # after 5, 10 and the last 2 episodes
+
+
+def test_an_epoch_is_one_step_on_the_full_batch(model):
+    collect_episodes(model, 4)
+    model.train()
+    steps = {int(state["step"]) for state in model.policy.optimizer.state.values()}
+    assert steps == {getattr(model, "n_epochs", 1)}
+
+
+def test_learning_rates_of_actor_and_critic_survive_updates(model):
+    for _ in range(2):
+        collect_episodes(model, 4)
+        model.train()
+    actor, critic = model.policy.optimizer.param_groups
+    assert actor["lr"] == model.learning_rate != critic["lr"] == model.critic_learning_rate
+    names = {id(value): name for name, value in model.policy.named_parameters()}
+    assert all("value_net" in names[id(value)] for value in critic["params"])
+    assert not any("value_net" in names[id(value)] for value in actor["params"])
+    assert len(actor["params"]) + len(critic["params"]) == len(names)
+
+
+def test_zero_actor_rate_moves_the_critic_only(make_env, tmp_path):
+    agent = agents.make("ppo", make_env(), 0, tmp_path, learning_rate=0, epochs=2)
+    model = agent.model(agent.env, n_steps=100)
+    before = {name: value.clone() for name, value in model.policy.state_dict().items()}
+    model.learn(total_timesteps=0)
+    collect_episodes(model, 4)
+    model.train()
+    for name, value in model.policy.state_dict().items():
+        assert torch.equal(value, before[name]) is ("value_net" not in name), name
+
+
+def test_masked_agent_takes_allowed_actions_only(make_env, tmp_path):
+    env = make_env()
+    model = agents.make("maskable_ppo", env, 0, tmp_path).model(env, n_steps=500)
+    model.learn(total_timesteps=0)
+    collect_episodes(model, 30)
+    masks, actions = model.rollout_buffer.action_masks[:, 0], model.rollout_buffer.actions[:, 0]
+    assert not masks.all()
+    assert np.take_along_axis(masks, actions, axis=1).all()
+
+
+def test_tensorboard_files_hold_the_standard_names(search, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    records = search("ppo", tmp_path, 8)
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    tags = set(events.Tags()["scalars"])
+    assert {"rollout/ep_rew_mean", "rollout/raw_rew_mean", "train/value_loss"} <= tags
+    best = events.Scalars("rollout/raw_rew_best")[-1].value
+    assert best == pytest.approx(max(record.raw_reward for record in records))
+
+
+@pytest.mark.parametrize("name", [*ON_POLICY, "dqn"])
+def test_greedy_recipe_leaves_the_environment_as_it_is(make_env, tmp_path, name):
+    env = make_env()
+    agent = agents.make(name, env, 0, tmp_path, **({} if name == "dqn" else {"learning_rate": 0.1}))
+    agent.search(8)
+    before = env.unwrapped.np_random.bit_generator.state, env.unwrapped.schedule.state()
+    assert agent.greedy_recipe() == agent.greedy_recipe()
+    assert (env.unwrapped.np_random.bit_generator.state, env.unwrapped.schedule.state()) == before
+
+
+def test_greedy_recipe_takes_the_likeliest_actions(make_env, tmp_path):
+    agent = agents.make("ppo", make_env(), 0, tmp_path)
+    agent.search(4)
+    with torch.no_grad():
+        agent._model.policy.action_net.weight.zero_()
+        agent._model.policy.action_net.bias.copy_(torch.arange(7.0).roll(3))  # action 2 leads
+    bank = agent.env.unwrapped.bank
+    assert agent.greedy_recipe() == bank.recipe([(layer, 2) for layer in range(3)])
