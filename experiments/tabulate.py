@@ -1,0 +1,113 @@
+"""A table of every recipe of a small suite, so that searches on it need no model.
+
+    python -m experiments.tabulate suite=fashion-halves-0 operators=paper
+
+Scores all recipes without stacking, example by example, on the search split, and writes one file
+(`merge_gym.tables`). Walks them depth first, so that recipes share the layers of their prefixes; a
+run that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hydra
+import numpy as np
+import torch
+from hydra.utils import to_absolute_path
+from numpy.typing import NDArray
+from omegaconf import DictConfig, OmegaConf
+from tqdm import tqdm
+
+import merge_gym
+from merge_gym.bank import LayerBank
+from merge_gym.evaluation import Evaluator
+from merge_gym.evaluation.engine import Counts
+from merge_gym.tables import Table, count_recipes, decisions, load_table, read_rows, write_rows
+
+
+def tabulate(
+    bank: LayerBank,
+    file: Path,
+    every: int = 2000,
+    report: Callable[[int], object] = lambda done: None,
+) -> Counts:
+    """Write the table of `bank` to `file`, or finish the one that is there.
+
+    Args:
+        bank: the candidates.
+        file: a safetensors file, made or continued.
+        every: recipes between two saves.
+        report: called with the number of recipes scored so far, after each.
+
+    Returns: the layer forwards asked for and executed.
+
+    Raises ValueError where `file` is the table of another suite or of other candidates, or a task's
+    metric is not accuracy.
+    """
+    tasks = bank.suite.tasks
+    if others := [task.metric for task in tasks.values() if task.metric != "accuracy"]:
+        raise ValueError(f"a table holds right and wrong, so accuracy; not {', '.join(others)}")
+    labels = {name: task.splits["search"].labels.numpy() for name, task in tasks.items()}
+    total, layers = count_recipes(bank), sum(bank.segments.values())
+    bits = {task: np.zeros((total, -(-len(of) // 8)), np.uint8) for task, of in labels.items()}
+    done = _continue(bank, file, labels, bits)
+    evaluator = Evaluator(bank)
+    for index in range(done, total):
+        recipe = bank.recipe(decisions(index, len(bank.sources), layers))
+        for task, values in evaluator.values(recipe).items():
+            bits[task][index] = np.packbits(values.astype(np.bool_))
+        done = index + 1
+        if done % every == 0 or done == total:
+            write_rows(file, bank, {task: rows[:done] for task, rows in bits.items()}, labels)
+        report(done)
+    return evaluator.counts
+
+
+def _continue(
+    bank: LayerBank,
+    file: Path,
+    labels: dict[str, NDArray[np.int64]],
+    bits: dict[str, NDArray[np.uint8]],
+) -> int:
+    """Copy what `file` holds into `bits`; returns how many recipes that is."""
+    if not file.exists():
+        return 0
+    candidates, rows, _ = read_rows(file)
+    Table(candidates, rows, labels, subsets=1).check_bank(bank)
+    done = 0
+    for task, there in rows.items():
+        done = len(there)
+        bits[task][:done] = there
+    return done
+
+
+@hydra.main(version_base=None, config_path="../conf", config_name="tabulate")
+def main(config: DictConfig) -> None:
+    """Make or finish a table and say what is best in it."""
+    torch.set_num_threads(config.threads)
+    plain: Any = OmegaConf.to_container(config)
+    file = Path(to_absolute_path(config.file))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        bank = LayerBank(merge_gym.load_suite(config.suite), plain["operators"]["bank"])
+        with tqdm(total=count_recipes(bank), unit="recipe", smoothing=0.01) as bar:
+            counts = tabulate(bank, file, report=lambda done: bar.update(done - bar.n))
+    except (ValueError, FileNotFoundError) as error:
+        raise SystemExit(f"error: {error}") from None
+    table = load_table(file)
+    best, score = table.optimum()
+    print(f"{len(table):,} recipes, {file.stat().st_size / 2**20:.1f} MiB: {config.file}")
+    if counts.asked:
+        run = counts.full + counts.last
+        print(
+            f"layer forwards: {counts.asked / run:.1f} times fewer than one recipe at a time, "
+            f"{counts.last / run:.0%} of them for the token that the head reads only"
+        )
+    print(f"best of all: {100 * score:.1f} on the search split\n  {best}")
+
+
+if __name__ == "__main__":
+    main()
