@@ -16,7 +16,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import gymnasium as gym
 import hydra
@@ -167,9 +167,7 @@ def settings(config: DictConfig, directory: Path) -> DictConfig:
         return config
     if not file.is_file():
         raise ValueError(f"{directory} holds no run (no config.yaml), so none can go on there")
-    saved = OmegaConf.create(file.read_text())
-    saved.resume = config.resume
-    return saved
+    return cast(DictConfig, OmegaConf.merge(OmegaConf.load(file), {"resume": config.resume}))
 
 
 @hydra.main(version_base=None, config_path="../conf", config_name="train")

@@ -82,7 +82,10 @@ def test_the_same_seed_gives_the_same_results(
 def test_another_seed_searches_otherwise(finished: Path, suite_file: Path, tmp_path: Path) -> None:
     other = run(suite_file, tmp_path / "other", "seed=1")
     recipes = [
-        [json.loads(line)["recipe"] for line in (folder / "episodes.jsonl").read_text().splitlines()]
+        [
+            json.loads(line)["recipe"]
+            for line in (folder / "episodes.jsonl").read_text().splitlines()
+        ]
         for folder in (finished, other)
     ]
     assert recipes[0] != recipes[1]
