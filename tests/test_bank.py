@@ -136,6 +136,18 @@ def test_dare_depends_on_its_seed_alone(suite):
     assert not torch.equal(zero, flat(one, "dare(seed=1)"))
 
 
+def test_dares_seed_starts_the_stream_that_runs_through_all_tensors(suite):
+    bank = LayerBank(suite, [{"name": "dare", "seed": 5}])
+    pretrained, experts = models(suite)
+    stream = torch.Generator().manual_seed(5)
+    for slot in [s for slots in suite.pretrained.parameters.layout.groups.values() for s in slots]:
+        span = slice(slot.start, slot.stop)
+        expected = operators.merge(
+            "dare", pretrained[span], [expert[span] for expert in experts], generator=stream
+        )
+        assert torch.equal(flat(bank, "dare(seed=5)")[span], expected)
+
+
 def test_dare_does_not_depend_on_the_order_in_which_candidates_are_asked_for(suite):
     one, other = LayerBank(suite), LayerBank(suite)
     wanted = ["dare(density=0.5)", "average", "ties(density=0.5)"]

@@ -343,6 +343,8 @@ def test_the_registered_id_smooths_rewards_and_dar_scale_zero_does_not(suite):
         expected.append(0.8 * expected[-1] + 0.2 * reward)
     assert outcomes_of(smoothed) == pytest.approx(expected)
     assert len(set(rewards)) > 1
+    assert "DynamicAverageReward" in str(smoothed)
+    assert "DynamicAverageReward" not in str(plain)
 
 
 @pytest.mark.parametrize(
