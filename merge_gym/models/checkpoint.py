@@ -16,6 +16,18 @@ from merge_gym.models.files import check_config, check_weights, has_processor, l
 from merge_gym.models.parameters import SHARED, Group, Layout, Parameters
 from merge_gym.models.weights import own_tensors, quiet
 
+SAME_FUNCTION = (
+    "model_type",
+    "architecture",
+    "vocab_size",
+    "hidden_size",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "hidden_act",
+    "tie_word_embeddings",
+)
+"""Fields in which models that are to be merged agree; most of them no tensor's shape betrays."""
+
 HALF = {"F16": torch.float16, "BF16": torch.bfloat16}
 
 
@@ -51,10 +63,19 @@ def check_checkpoint(location: str) -> PretrainedConfig:
     directory = local_directory(location)
     if lora.is_adapter(directory):
         lora.check_adapter(directory)
-        directory = lora.base_directory(directory)
+    directory = _model_directory(directory)
     check_config(directory)
     check_weights(directory)
     return _config(directory)
+
+
+def differences(config: PretrainedConfig, pretrained: PretrainedConfig) -> list[str]:
+    """What makes a model of `config` no fine-tune of the pretrained one, in words."""
+    return [
+        f"{field} is {theirs!r} instead of {ours!r}"
+        for field in SAME_FUNCTION
+        if (theirs := getattr(config, field, None)) != (ours := getattr(pretrained, field, None))
+    ]
 
 
 def load_checkpoint(location: str, need_head: bool = True) -> Checkpoint:
@@ -72,7 +93,7 @@ def load_checkpoint(location: str, need_head: bool = True) -> Checkpoint:
     """
     config = check_checkpoint(location)
     directory = local_directory(location)
-    base = lora.base_directory(directory) if lora.is_adapter(directory) else directory
+    base = _model_directory(directory)
     dtype = check_weights(base)
     adapter = adapter_for(config)
     tensors, headed = _read_tensors(base, config, adapter, HALF.get(dtype, torch.float32))
@@ -89,8 +110,20 @@ def load_checkpoint(location: str, need_head: bool = True) -> Checkpoint:
         )
     _check_finite(location, tensors)
     head = _head(tensors, adapter) if headed else {}
-    processor = next((str(place) for place in (directory, base) if has_processor(place)), None)
+    processor = processor_directory(location)
     return Checkpoint(str(directory), config, _gather(tensors, adapter), head, dtype, processor)
+
+
+def processor_directory(location: str) -> str | None:
+    """Where a checkpoint's tokenizer or image processor lies; an adapter's may lie by its base."""
+    directory = local_directory(location)
+    places = (directory, _model_directory(directory))
+    return next((str(place) for place in places if has_processor(place)), None)
+
+
+def _model_directory(directory: Path) -> Path:
+    """The directory of the whole model; an adapter's is another one."""
+    return lora.base_directory(directory) if lora.is_adapter(directory) else directory
 
 
 def _config(directory: Path) -> PretrainedConfig:
@@ -142,6 +175,8 @@ def _read_tensors(
             ignore_mismatched_sizes=True,
         )
     tensors = {name: tensor.to(dtype) for name, tensor in own_tensors(model).items()}
+    with torch.device("meta"):
+        untied = tensors.keys() - own_tensors(adapter.model_class()(config)).keys()
     headless = [name for name in report["missing_keys"] if adapter.place(name).part == "head"]
     wrong = {
         "missing": set(report["missing_keys"]) - set(headless),
@@ -151,6 +186,7 @@ def _read_tensors(
             for name in report["unexpected_keys"]
             if not headless or adapter.place(name).part == "layer"
         },
+        "not tied": untied,
         "mismatched": set(map(str, report["mismatched_keys"])),
     }
     found = "; ".join(f"{kind}: {_some(names)}" for kind, names in wrong.items() if names)

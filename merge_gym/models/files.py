@@ -98,8 +98,10 @@ def read_json(file: Path) -> dict[str, Any]:
 
 def has_processor(directory: Path) -> bool:
     """Whether a tokenizer or image processor lies beside the weights; timm's is in its config."""
-    found = any((directory / name).is_file() for name in PROCESSOR_FILES)
-    return found or "pretrained_cfg" in read_json(directory / "config.json")
+    if any((directory / name).is_file() for name in PROCESSOR_FILES):
+        return True
+    config = directory / "config.json"
+    return config.is_file() and "pretrained_cfg" in read_json(config)
 
 
 def copy_processor(source: Path, target: Path) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from merge_gym.messages import unknown_name
-from merge_gym.models import Checkpoint, load_checkpoint
+from merge_gym.models import Checkpoint, check_checkpoint, load_checkpoint
+from merge_gym.models.checkpoint import differences, processor_directory
 from merge_gym.suites.data import load_split
 from merge_gym.suites.metrics import METRICS
 from merge_gym.suites.suite import Split, Suite, Task
@@ -37,12 +39,15 @@ def load_suite(suite: str | Path) -> Suite:
     """
     path = _suite_path(suite)
     description = _read(path)
-    experts = description["experts"]
-    pretrained = _load_model("the pretrained model", _location(path, description["pretrained"]))
-    models = {
-        name: _load_model(f"expert {name!r}", _location(path, place))
-        for name, place in experts.items()
-    }
+    base = _location(path, description["pretrained"])
+    places = {name: _location(path, place) for name, place in description["experts"].items()}
+    _check_models(base, places)
+    with _blaming("the pretrained model"):
+        pretrained = load_checkpoint(base, need_head=False)
+    models = {}
+    for name, place in places.items():
+        with _blaming(f"expert {name!r}"):
+            models[name] = load_checkpoint(place)
     for name, model in models.items():
         _check_same_architecture(name, model, pretrained)
     tasks = {
@@ -115,9 +120,31 @@ def _location(path: Path, place: str) -> str:
     return str(beside) if beside.exists() or place.startswith((".", "/")) else place
 
 
-def _load_model(role: str, location: str) -> Checkpoint:
+def _check_models(pretrained: str, experts: Mapping[str, str]) -> None:
+    """All that can be said against the checkpoints without reading weights."""
+    with _blaming("the pretrained model"):
+        ours = check_checkpoint(pretrained)
+    for name, place in experts.items():
+        with _blaming(f"expert {name!r}"):
+            theirs = check_checkpoint(place)
+            _check_processor(place)
+        if found := differences(theirs, ours):
+            raise ValueError(_no_fine_tune(name, place, pretrained, found))
+
+
+def _check_processor(location: str) -> None:
+    if processor_directory(location) is None:
+        raise FileNotFoundError(
+            f"{location} holds neither tokenizer nor image processor: save it there with its "
+            f"save_pretrained"
+        )
+
+
+@contextmanager
+def _blaming(role: str) -> Iterator[None]:
+    """Errors say which model they are about."""
     try:
-        return load_checkpoint(location)
+        yield
     except (OSError, ValueError) as error:
         kind = OSError if isinstance(error, OSError) else ValueError
         raise kind(f"{role}: {error}") from error
@@ -125,22 +152,24 @@ def _load_model(role: str, location: str) -> Checkpoint:
 
 def _check_same_architecture(name: str, expert: Checkpoint, pretrained: Checkpoint) -> None:
     theirs, ours = _signature(expert), _signature(pretrained)
-    differences = [f"lacks {key}" for key in ours if key not in theirs]
-    differences += [
-        f"has {key}, which the pretrained model lacks" for key in theirs if key not in ours
-    ]
-    differences += [
+    found = [f"lacks {key}" for key in ours if key not in theirs]
+    found += [f"has {key}, which the pretrained model lacks" for key in theirs if key not in ours]
+    found += [
         f"{key} is {theirs[key]} instead of {ours[key]}"
         for key in ours
         if key in theirs and theirs[key] != ours[key]
     ]
-    if differences:
-        shown = "; ".join(differences[:8])
-        more = f"; and {len(differences) - 8} more" if len(differences) > 8 else ""
-        raise ValueError(
-            f"expert {name!r} ({expert.location}) was not fine-tuned from the pretrained model "
-            f"({pretrained.location}): {shown}{more}"
-        )
+    if found:
+        raise ValueError(_no_fine_tune(name, expert.location, pretrained.location, found))
+
+
+def _no_fine_tune(name: str, expert: str, pretrained: str, found: Sequence[str]) -> str:
+    shown = "; ".join(found[:8])
+    more = f"; and {len(found) - 8} more" if len(found) > 8 else ""
+    return (
+        f"expert {name!r} ({expert}) was not fine-tuned from the pretrained model ({pretrained}): "
+        f"{shown}{more}"
+    )
 
 
 def _signature(model: Checkpoint) -> dict[str, str]:
@@ -158,8 +187,9 @@ def _load_task(
     path: Path, name: str, task: Mapping[str, Any], experts: Mapping[str, Checkpoint]
 ) -> Task:
     model = experts[task["expert"]]
+    processor = model.processor or model.location
     splits = {
-        split: load_split(path.parent / task["data"][split], task["columns"], model.location)
+        split: load_split(path.parent / task["data"][split], task["columns"], processor)
         for split in SPLITS
     }
     _check_splits(name, splits, model.config.num_labels)
