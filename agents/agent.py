@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -20,7 +21,7 @@ from merge_gym.operators.registry import Hyperparameter
 from merge_gym.recipe import Recipe
 
 EPISODES, SCORES = "episodes.jsonl", "scores.jsonl"
-SAID_OTHERWISE = ("suite", "operators", "render_mode")
+SAID_OTHERWISE = ("suite", "operators", "table", "render_mode")
 KINDS: dict[type, Any] = {float: "number", int: "integer", bool: "flag"}
 
 
@@ -122,15 +123,19 @@ class Agent(ABC):
     def _description(self) -> dict[str, Any]:
         """Everything but the number of episodes that the outcome depends on, as JSON values."""
         env = self.env.unwrapped
-        made_with = env.spec.kwargs if env.spec else {}
-        return {
+        description = {
             "agent": type(self).__name__,
             "seed": self.seed,
             **{name: getattr(self, name) for name in hyperparameters(type(self))},
-            "suite": env.suite.digest,
+            "suite": env.bank.digest,
             "sources": [source.to_dict() for source in (*env.bank.sources, env.bank.shared)],
-            **{key: value for key, value in made_with.items() if key not in SAID_OTHERWISE},
+            "stacking": env.start.stacking,
+            "subsets": env.subsets,
         }
+        for key, value in (env.spec.kwargs if env.spec else {}).items():
+            if key not in SAID_OTHERWISE:
+                description[key] = value
+        return json.loads(json.dumps(description, default=str))
 
 
 _AGENTS: dict[str, type[Agent]] = {}

@@ -43,7 +43,7 @@ class DQN(Agent):
     exploration_final: Annotated[float, Range(0, 1)] = 0.05
 
     def play(self, env: RecordEpisodes, episodes: int) -> None:
-        max_steps = int(env.observation_space.high[0])
+        max_steps = env.unwrapped.start.max_steps
         self._model = stable_baselines3.DQN(
             "MlpPolicy",
             env,

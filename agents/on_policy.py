@@ -67,7 +67,7 @@ class OnPolicyAgent(Agent):
         """A fresh model whose rollout buffer has room for `n_steps` steps."""
 
     def play(self, env: RecordEpisodes, episodes: int) -> None:
-        max_steps = int(env.observation_space.high[0])
+        max_steps = env.unwrapped.start.max_steps
         self._model = self.model(env, self.episodes_per_update * max_steps)
         self._model.set_logger(configure(str(self.directory / "tensorboard"), ["tensorboard"]))
         self._model.learn(total_timesteps=0)  # sets up logging and counters, seeds the environment
