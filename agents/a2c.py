@@ -9,7 +9,7 @@ import gymnasium as gym
 import stable_baselines3
 
 from agents.agent import agent
-from agents.on_policy import NET_ARCH, OnPolicyAgent, TwoLearningRates
+from agents.on_policy import OnPolicyAgent, TwoLearningRates
 from merge_gym.operators import Range
 
 
@@ -54,7 +54,6 @@ class A2C(OnPolicyAgent):
             vf_coef=self.value_coefficient,
             ent_coef=self.entropy_coefficient,
             max_grad_norm=self.max_grad_norm,
-            policy_kwargs={"net_arch": NET_ARCH},
             seed=self.seed,
             device="cpu",
         )

@@ -23,8 +23,6 @@ from agents.greedy import greedy_recipe
 from merge_gym.operators import Range
 from merge_gym.recipe import Recipe
 
-NET_ARCH = {"pi": [64, 64], "vf": [64, 64]}
-
 
 class TwoLearningRates(OnPolicyAlgorithm):
     """Gives the critic's network a learning rate of its own, through every update."""

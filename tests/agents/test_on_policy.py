@@ -11,6 +11,11 @@ from agents.episodes import RecordEpisodes
 from agents.on_policy import collect_episodes
 
 ON_POLICY = ("ppo", "maskable_ppo", "a2c")
+SB3_NAMES = {
+    "value_coefficient": "vf_coef",
+    "entropy_coefficient": "ent_coef",
+    "epochs": "n_epochs",
+}
 
 
 @pytest.fixture(params=ON_POLICY)
@@ -86,6 +91,40 @@ def test_learning_rates_of_actor_and_critic_survive_updates(model):
     assert all("value_net" in names[id(value)] for value in critic["params"])
     assert not any("value_net" in names[id(value)] for value in actor["params"])
     assert len(actor["params"]) + len(critic["params"]) == len(names)
+
+
+@pytest.mark.parametrize("name", ON_POLICY)
+def test_hyperparameters_reach_the_algorithm(make_env, tmp_path, name):
+    given = {
+        "learning_rate": 0.1,
+        "critic_learning_rate": 0.2,
+        "gamma": 0.3,
+        "gae_lambda": 0.4,
+        "value_coefficient": 0.5,
+        "entropy_coefficient": 0.6,
+        "max_grad_norm": 0.7,
+        "normalize_advantage": False,
+    }
+    if name != "a2c":
+        given |= {"epochs": 8, "clip_range": 0.9}
+    model = agents.make(name, make_env(), 11, tmp_path, **given).model(make_env(), n_steps=50)
+    reached = {key: getattr(model, SB3_NAMES.get(key, key)) for key in given if key != "clip_range"}
+    assert reached == {key: value for key, value in given.items() if key != "clip_range"}
+    assert name == "a2c" or (model.clip_range(1.0), model.batch_size) == (0.9, 50)
+    assert (model.seed, model.rollout_buffer.gamma, model.rollout_buffer.gae_lambda) == (
+        11,
+        0.3,
+        0.4,
+    )
+
+
+def test_actor_and_critic_are_two_networks_of_64_and_64_with_tanh(model):
+    networks = model.policy.mlp_extractor
+    for network in (networks.policy_net, networks.value_net):
+        first, act, second, act_again = network
+        assert (first.out_features, second.in_features, second.out_features) == (64, 64, 64)
+        assert isinstance(act, torch.nn.Tanh)
+        assert isinstance(act_again, torch.nn.Tanh)
 
 
 def test_zero_actor_rate_moves_the_critic_only(make_env, tmp_path):

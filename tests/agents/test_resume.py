@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import gymnasium as gym
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -17,6 +18,7 @@ from safetensors.torch import load_file
 import agents
 from agents.episodes import read_episodes
 from agents.files import read_lines
+from experiments.tabulate import tabulate
 
 ON_POLICY = ("ppo", "maskable_ppo", "a2c")
 EPISODES = 30
@@ -119,6 +121,16 @@ def test_lost_episodes_are_played_again_although_the_checkpoint_is_later(search,
     (other / "episodes.jsonl").write_text("")
     search("ppo", other, 12, resume=True)
     _assert_same_run(whole, other)
+
+
+def test_a_run_on_a_table_of_scores_goes_on_too(bank, tmp_path):
+    tabulate(bank, tmp_path / "table.safetensors")
+    env = gym.make("ModelMerge-v0", table=tmp_path / "table.safetensors", subsets=4)
+    whole, longer = tmp_path / "whole", tmp_path / "longer"
+    agents.make("ppo", env, 0, whole).search(12)
+    for episodes in (4, 12):
+        agents.make("ppo", env, 0, longer).search(episodes, resume=True)
+    _assert_same_run(whole, longer)
 
 
 def test_a_run_can_be_made_longer(search, tmp_path):
