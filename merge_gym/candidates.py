@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from merge_gym.messages import unknown_name
@@ -44,17 +45,12 @@ class Candidates:
 
     def recipe(self, taken: Sequence[tuple[int, int]]) -> Recipe:
         """The recipe of (layer, candidate) pairs; layers are numbered through all segments."""
-        segments = []
-        start = 0
-        for segment, size in self.segments.items():
-            layers = tuple(
-                Layer(layer - start, self.sources[candidate])
-                for layer, candidate in taken
-                if start <= layer < start + size
-            )
-            segments.append((segment, layers))
-            start += size
-        return Recipe(self.digest, self.shared, tuple(segments))
+        layers: dict[str, list[Layer]] = {segment: [] for segment in self.segments}
+        for layer, candidate in taken:
+            segment, choices = self._choices[layer]
+            layers[segment].append(choices[candidate])
+        segments = tuple((segment, tuple(chosen)) for segment, chosen in layers.items())
+        return Recipe(self.digest, self.shared, segments)
 
     def check(self, recipe: Recipe) -> None:
         """ValueError unless `recipe` was made for this suite and its layers are in range."""
@@ -78,3 +74,12 @@ class Candidates:
         if source in self.sources:
             return self.candidates[self.sources.index(source)]
         return str(source)
+
+    @cached_property
+    def _choices(self) -> list[tuple[str, tuple[Layer, ...]]]:
+        """For each layer through all segments, its segment and what can be taken there."""
+        return [
+            (segment, tuple(Layer(index, source) for source in self.sources))
+            for segment, size in self.segments.items()
+            for index in range(size)
+        ]

@@ -130,6 +130,13 @@ class Table(Candidates):
                 index = index * (skip + 1) + digit
         return index
 
+    def indices(self, maps: NDArray[np.float32]) -> NDArray[np.int64]:
+        """Where the recipes of these merging maps stand, each layer taken at most once; maps of
+        shape (n, N+M, L), result of shape (n,)."""
+        skip = len(self.sources)
+        digits = np.where(maps.any(axis=1), maps.argmax(axis=1), skip)
+        return digits @ (skip + 1) ** np.arange(digits.shape[1])[::-1]
+
     def recipe_at(self, index: int) -> Recipe:
         """The recipe at a place in the table."""
         return self.recipe(decisions(index, len(self.sources), sum(self.segments.values())))

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from merge_gym.env import ModelMergeEnv
 from merge_gym.evaluation.subsets import SubsetSchedule
 from merge_gym.lockstep import Lockstep
+from merge_gym.recipe import Recipe
 from merge_gym.rendering import draw_map, write_map
 from merge_gym.rewards import DynamicAverage
+from merge_gym.tables import Table
 
 Floats = NDArray[np.float32]
 Flags = NDArray[np.bool_]
@@ -134,25 +136,36 @@ class ModelMergeVectorEnv(VectorEnv[Floats, NDArray[np.int64], NDArray[Any]]):
 
     def _score(
         self, rows: NDArray[np.int64], infos: dict[str, Any]
-    ) -> tuple[NDArray[np.float64], list[int]]:
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Raw reward and evaluation cost of each complete episode; the rest goes into infos."""
         assert self.schedule is not None
-        bank, evaluator = self.single.bank, self.single.evaluator
-        asked = self._asked[rows].tolist()
-        subsets = [self.schedule.current if subset is None else subset for subset in asked]
-        positions = [self.schedule.position if subset is None else None for subset in asked]
-        recipes = [bank.recipe(self._walks.taken(row)) for row in rows]
-        slices = {subset: None if subset == "full" else subset for subset in subsets}
-        scores = [
-            evaluator.score(recipe, subset=slices[subset])
-            for recipe, subset in zip(recipes, subsets, strict=True)
-        ]
-        by_task = np.array([list(score.values()) for score in scores])
+        subsets, positions = self._asked[rows], np.full(len(rows), None)
+        scheduled = np.equal(subsets, None)
+        subsets[scheduled] = self.schedule.current
+        positions[scheduled] = self.schedule.position
+        recipes = [self.single.bank.recipe(self._walks.taken(row)) for row in rows.tolist()]
         self._put(infos, rows, recipe=recipes, subset=subsets, pass_position=positions)
         infos["scores"], infos["_scores"] = {}, infos["_recipe"].copy()
-        self._put(infos["scores"], rows, **dict(zip(scores[0], by_task.T, strict=True)))
-        costs = {subset: evaluator.cost(subset=given) for subset, given in slices.items()}
-        return 100 * by_task.mean(axis=1), [costs[subset] for subset in subsets]
+        rewards, costs = np.zeros(len(rows)), np.zeros(len(rows), np.int64)
+        for subset in set(subsets.tolist()):
+            members = np.flatnonzero(subsets == subset)
+            given = None if subset == "full" else subset
+            scores = self._scores(rows[members], [recipes[member] for member in members], given)
+            self._put(infos["scores"], rows[members], **scores)
+            rewards[members] = 100 * np.stack(list(scores.values()), axis=1).mean(axis=1)
+            costs[members] = self.single.evaluator.cost(subset=given)
+        return rewards, costs
+
+    def _scores(
+        self, rows: NDArray[np.int64], recipes: list[Recipe], subset: int | None
+    ) -> dict[str, NDArray[np.float64]]:
+        """{task: the score of each recipe}; of a table, looked up all at once."""
+        evaluator = self.single.evaluator
+        if isinstance(evaluator, Table):
+            places = evaluator.indices(self._walks.maps[rows])
+            return {task: known[places] for task, known in evaluator.fractions(subset).items()}
+        scores = [evaluator.score(recipe, subset=subset) for recipe in recipes]
+        return {task: np.array([score[task] for score in scores]) for task in scores[0]}
 
     def _smooth(self, rewards: NDArray[np.float64], rows: list[int]) -> None:
         """The dynamic average of a round, which then moves the pass on."""
@@ -168,14 +181,11 @@ class ModelMergeVectorEnv(VectorEnv[Floats, NDArray[np.int64], NDArray[Any]]):
     ) -> None:
         """Add values of the environments in `rows`, each with its mask; lists become objects."""
         for key, value in values.items():
-            infos[key] = (
-                np.zeros(self.num_envs, value.dtype)
-                if isinstance(value, np.ndarray)
-                else np.full(self.num_envs, None)
-            )
-            infos[key][rows] = value
-            infos[f"_{key}"] = np.zeros(self.num_envs, np.bool_)
-            infos[f"_{key}"][rows] = True
+            mask = infos.setdefault(f"_{key}", np.zeros(self.num_envs, np.bool_))
+            dtype = value.dtype if isinstance(value, np.ndarray) else np.dtype(object)
+            blank = None if dtype.hasobject else 0
+            infos.setdefault(key, np.full(self.num_envs, blank, dtype))[rows] = value
+            mask[rows] = True
 
     def _observations(self) -> Floats:
         observations = self._walks.maps.reshape(self.num_envs, -1)
