@@ -140,7 +140,7 @@ class ModelMergeVectorEnv(VectorEnv[Floats, NDArray[np.int64], NDArray[Any]]):
         """Raw reward and evaluation cost of each complete episode; the rest goes into infos."""
         assert self.schedule is not None
         subsets, positions = self._asked[rows], np.full(len(rows), None)
-        scheduled = np.equal(subsets, None)
+        scheduled = np.array([subset is None for subset in subsets])
         subsets[scheduled] = self.schedule.current
         positions[scheduled] = self.schedule.position
         recipes = [self.single.bank.recipe(self._walks.taken(row)) for row in rows.tolist()]

@@ -51,12 +51,20 @@ class ActivationCache:
         """Keep `hidden`, shape (examples, …), evicting the least recently used to make room."""
         examples = len(hidden)
         while len(self._free) < examples:
-            _, oldest = self._nodes.popitem(last=False)
-            self._free.extend(oldest.rows.tolist())
+            self._evict()
         rows = torch.tensor(self._free[-examples:], device=self.slab.device)
         del self._free[-examples:]
         self._columns(hidden.shape).index_copy_(0, rows, hidden.reshape(examples, -1))
         self._nodes[key] = _Node(rows, hidden.shape)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        while self._nodes:
+            self._evict()
+
+    def _evict(self) -> None:
+        _, oldest = self._nodes.popitem(last=False)
+        self._free.extend(oldest.rows.tolist())
 
     def _columns(self, shape: torch.Size) -> Tensor:
         return self.slab[:, : shape[1:].numel()]
@@ -84,3 +92,8 @@ class Memo:
         self._used += values.nbytes
         while self._used > self.budget:
             self._used -= self._values.popitem(last=False)[1].nbytes
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._values.clear()
+        self._used = 0

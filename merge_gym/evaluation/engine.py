@@ -140,6 +140,12 @@ class Evaluator:
         """Examples pushed through a whole model by one score, were nothing remembered."""
         return self.subsets.cost(split, subset)
 
+    def forget(self) -> None:
+        """Drop all remembered scores and hidden states but those of the stems."""
+        self._memo.clear()
+        for cache in self._caches.values():
+            cache.clear()
+
     @torch.inference_mode()
     def _task_values(
         self, recipe: Recipe, path: Path, task: str, split: str, subset: int | None
@@ -244,7 +250,7 @@ class Evaluator:
 
     @torch.inference_mode()
     def _calibrate(self) -> int:
-        """The chunk size that takes the least time an example, measured on one layer."""
+        """The largest chunk size within a tenth of the least time an example, in one layer."""
         task, segment = next(iter(self.bank.suite.tasks)), next(iter(self.bank.segments))
         _, module = self._modules.layer(segment, Layer(0, self.bank.sources[0]))
         model = self._modules.model(self.bank.shared, task)
@@ -256,7 +262,7 @@ class Evaluator:
             seconds[size] = taken / len(chunk)
             if len(chunk) < size or taken > LONG_CALL:
                 break
-        return min(seconds, key=seconds.__getitem__)
+        return max(size for size in seconds if seconds[size] <= 1.1 * min(seconds.values()))
 
     @torch.inference_mode()
     def _build_caches(self, cache_bytes: int) -> dict[str, ActivationCache]:
