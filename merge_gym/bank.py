@@ -14,6 +14,7 @@ from merge_gym.messages import unknown_name
 from merge_gym.models import Parameters
 from merge_gym.models.parameters import SHARED
 from merge_gym.recipe import Source
+from merge_gym.statistics import Statistics, collect
 from merge_gym.suites import Suite
 
 SourceLike = str | Mapping[str, Any] | Source
@@ -35,7 +36,8 @@ class LayerBank(Candidates):
         segments: {segment name: number of layers}.
 
     Raises:
-        ValueError: an unknown operator, a hyper-parameter out of range, the same candidate twice.
+        ValueError: an unknown operator, a hyper-parameter out of range, the same candidate twice,
+            an operator that looks at data where an expert has no task.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class LayerBank(Candidates):
         self._check_distinct()
         self.shared = self.source(suite.shared if shared is None else shared)
         self._models: dict[Source, Parameters] = {}
+        self._statistics: dict[operator_registry.Statistic, list[Statistics]] = {}
 
     def source(self, spec: SourceLike) -> Source:
         """A candidate or expert by name, or an operator by name, `{"name": …}` or value."""
@@ -91,9 +94,10 @@ class LayerBank(Candidates):
             )
         name = settings["name"]
         given = {key: value for key, value in settings.items() if key != "name"}
-        return Source.operator(
-            name, **operator_registry.check(name, given, len(self.suite.experts))
-        )
+        checked = operator_registry.check(name, given, len(self.suite.experts))
+        if operator_registry.get(name).needs:
+            self._check_every_expert_has_a_task(name)
+        return Source.operator(name, **checked)
 
     def _known(self, source: Source) -> Source:
         if source.kind == "operator":
@@ -109,6 +113,14 @@ class LayerBank(Candidates):
                     f"candidate {self.candidates[index]!r} is in the bank twice; give each "
                     f"operator other hyper-parameters, and no expert an operator's name"
                 )
+
+    def _check_every_expert_has_a_task(self, operator: str) -> None:
+        served = {task.expert for task in self.suite.tasks.values()}
+        if idle := [name for name in self.suite.experts if name not in served]:
+            raise ValueError(
+                f"operator {operator!r} runs each expert on inputs of its own task, but no task "
+                f"belongs to {', '.join(idle)}: leave the operator out, or give them tasks"
+            )
 
     def _build(self, source: Source) -> Parameters:
         if source.kind == "expert":
@@ -126,8 +138,21 @@ class LayerBank(Candidates):
                 pretrained.flat[span].view(shape),
                 [expert[span].view(shape) for expert in experts],
                 **settings,
+                **self._data(source.name, span),
             ).view(-1)
         return Parameters(pretrained.layout, merged)
+
+    def _data(self, operator: str, span: slice) -> dict[str, list[Tensor]]:
+        """What an operator is told about the experts' data for one tensor, if it needs that."""
+        kind = operator_registry.get(operator).needs
+        if kind is None:
+            return {}
+        if kind not in self._statistics:
+            self._statistics[kind] = collect(kind, self.suite)
+        statistics = self._statistics[kind]
+        if span.start not in statistics[0]:
+            return {}
+        return {"statistics": [of[span.start] for of in statistics]}
 
 
 def spec_name(spec: str | Mapping[str, Any]) -> str:

@@ -8,6 +8,9 @@ its annotation::
     consensus: Literal["mean", "sum"] = "mean"       # one of a few words
     generator: torch.Generator | None = None         # the operator draws random numbers
 
+An operator that looks at data does so through ``statistics``, one tensor per expert, which the
+decorator's ``needs`` names and the caller collects.
+
 Two settings belong to every operator and are never seen by its function, since they say how it is
 called: ``scope``, which values a call receives, and ``seed``, for those that draw.
 """
@@ -35,6 +38,11 @@ from torch import Tensor
 
 Scope = Literal["tensor", "layer", "model"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
+
+Statistic = Literal["gram", "fisher"]
+"""What an operator may need to know of an expert's data: ``gram``, XᵀX of the inputs of a linear
+layer's weight, shape (inputs, inputs), which takes forward passes; ``fisher``, the diagonal of the
+Fisher information in the tensor's own shape, which takes gradients."""
 
 Weight = float | Sequence[float]
 """The λ of the papers: one number for all experts, or one per expert in their order."""
@@ -123,6 +131,7 @@ class Operator:
         scopes: the scopes it may be used with; an operator on matrices has ``tensor`` only.
         hyperparameters: the specifications, in the order of the signature.
         draws: whether the function takes a ``generator``.
+        needs: which ``statistics`` the function takes, if any.
         min_experts, max_experts: how many experts it can merge; no upper bound is ``None``.
     """
 
@@ -132,6 +141,7 @@ class Operator:
     scopes: tuple[Scope, ...]
     hyperparameters: tuple[Hyperparameter, ...]
     draws: bool
+    needs: Statistic | None
     min_experts: int
     max_experts: int | None
 
@@ -144,6 +154,7 @@ def operator(
     scope: Scope,
     scopes: tuple[Scope, ...] = SCOPES,
     experts: tuple[int, int | None] = (1, None),
+    needs: Statistic | None = None,
 ) -> Callable[[Function], Function]:
     """Register the decorated function as an operator under its own name.
 
@@ -153,6 +164,7 @@ def operator(
         scope: the published scope of the operator's statistics.
         scopes: what a caller may override it with.
         experts: the least and the greatest number of experts.
+        needs: which statistics the function takes as its keyword ``statistics``.
     """
 
     def register(function: Function) -> Function:
@@ -172,9 +184,10 @@ def operator(
             hyperparameters=tuple(
                 _specification(keyword, hints[keyword.name], name)
                 for keyword in keywords
-                if keyword.name != "generator"
+                if keyword.name not in ("generator", "statistics")
             ),
             draws=any(keyword.name == "generator" for keyword in keywords),
+            needs=needs,
             min_experts=experts[0],
             max_experts=experts[1],
         )
@@ -304,13 +317,15 @@ def merge(
         experts: each expert's values; same shape, dtype and device as ``pretrained``.
         hyperparameters: as ``check`` takes them. An operator that draws also takes ``generator``,
             so that one stream of random numbers can run through many calls; without it a fresh
-            generator is seeded with ``seed``.
+            generator is seeded with ``seed``. One that needs statistics takes ``statistics``, one
+            tensor per expert (see ``Statistic``); without it the tensor counts as having none.
 
     Returns:
         A new tensor with the shape, dtype and device of ``pretrained``.
     """
     found = get(name)
     generator = hyperparameters.pop("generator", None) if found.draws else None
+    statistics = hyperparameters.pop("statistics", None) if found.needs else None
     if generator is not None and "seed" in hyperparameters:
         raise ValueError(f"Operator {name!r}: give either a generator or a seed, not both.")
     settings = check(name, hyperparameters, len(experts))
@@ -319,6 +334,9 @@ def merge(
     if found.draws:
         seed = settings.pop("seed")
         settings["generator"] = generator or torch.Generator().manual_seed(seed)
+    if statistics is not None:
+        _check_statistics(found, pretrained, statistics, len(experts))
+        settings["statistics"] = statistics
     with torch.no_grad():
         return found.function(pretrained, experts, **settings)
 
@@ -345,6 +363,26 @@ def check_tensors(pretrained: Tensor, experts: Sequence[Tensor]) -> None:
                 f"{label} holds {bad} NaN or infinite value{'s' if bad > 1 else ''} out of "
                 f"{tensor.numel()}; repair or leave out that model."
             )
+
+
+def _check_statistics(
+    found: Operator, pretrained: Tensor, statistics: Sequence[Tensor], experts: int
+) -> None:
+    shape = tuple(pretrained.shape)
+    if found.needs == "gram" and len(shape) != 2:
+        raise ValueError(
+            f"Operator {found.name!r}: only matrices have Gram matrices of their inputs, this "
+            f"tensor has shape {shape}; leave statistics out."
+        )
+    wanted = (shape[1], shape[1]) if found.needs == "gram" else shape
+    given = [tuple(statistic.shape) for statistic in statistics]
+    if given != [wanted] * experts:
+        raise ValueError(
+            f"Operator {found.name!r}: statistics of shapes {given} were given; give {experts}, "
+            f"one per expert, of shape {wanted}."
+        )
+    if not all(bool(torch.isfinite(statistic).all()) for statistic in statistics):
+        raise ValueError(f"Operator {found.name!r}: the statistics hold NaN or infinite values.")
 
 
 def _labelled(pretrained: Tensor, experts: Sequence[Tensor]) -> list[tuple[str, Tensor]]:

@@ -372,3 +372,75 @@ def slope_at(mean: torch.Tensor, values: list[torch.Tensor]) -> float:
         cosine = float(mean @ value)
         pull += math.acos(cosine) / math.sqrt(1 - cosine**2) * (value - cosine * mean)
     return float(pull.norm())
+
+
+def regression(seed: int, rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Inputs of a linear layer, correlated and of uneven size, and the layer's own weight."""
+    generator = np.random.default_rng(seed)
+    inputs = generator.normal(size=(rows, 4)) @ generator.normal(size=(4, 4))
+    return inputs, generator.normal(size=(3, 4))
+
+
+def regmean(layers: list[tuple[np.ndarray, np.ndarray]], alpha: float) -> torch.Tensor:
+    weights = [torch.from_numpy(weight) for _, weight in layers]
+    grams = [torch.from_numpy(inputs.T @ inputs) for inputs, _ in layers]
+    return operators.merge(
+        "regmean", torch.zeros_like(weights[0]), weights, statistics=grams, alpha=alpha
+    )
+
+
+def test_regmean_is_the_least_squares_solution_over_the_union_of_the_inputs():
+    layers = [regression(seed, rows) for seed, rows in ((0, 9), (1, 30), (2, 15))]
+    inputs = np.concatenate([inputs for inputs, _ in layers])
+    outputs = np.concatenate([inputs @ weight.T for inputs, weight in layers])
+    solution = np.linalg.lstsq(inputs, outputs, rcond=None)[0].T
+    close(regmean(layers, alpha=1), solution.tolist(), 1e-6)
+
+
+def test_regmean_with_nothing_off_the_diagonal_weighs_each_input_by_its_size():
+    # Inputs 3 and 1 in size: (9 * 2 + 1 * 6) / 10; the second input is as large in both.
+    first = np.array([[3.0, 1.0]]), np.array([[2.0, 1.0]])
+    second = np.array([[1.0, -1.0]]), np.array([[6.0, 5.0]])
+    close(regmean([first, second], alpha=0), [[2.4, 3.0]], 1e-6)
+
+
+def test_regmean_scales_by_alpha_what_is_off_the_diagonal():
+    layers = [regression(seed, 12) for seed in (3, 4)]
+    damped = []
+    for inputs, _ in layers:
+        gram = inputs.T @ inputs
+        damped.append(0.9 * gram + 0.1 * np.diag(np.diag(gram)))
+    pull = sum(gram @ weight.T for gram, (_, weight) in zip(damped, layers, strict=True))
+    expected = np.linalg.inv(sum(damped)) @ pull
+    close(regmean(layers, alpha=0.9), expected.T.tolist(), 1e-6)
+
+
+def test_regmean_keeps_the_mean_where_no_expert_ever_had_an_input():
+    # Only the sum of the two inputs was ever seen, and the third never.
+    first = np.array([[1.0, 1.0, 0.0]]), np.array([[1.0, 3.0, 5.0]])
+    second = np.array([[3.0, 3.0, 0.0]]), np.array([[2.0, 0.0, 9.0]])
+    result = regmean([first, second], alpha=1)
+    # Their sum is (1 * 4 + 9 * 2) / 10 = 2.2, spread evenly around the mean (1.5, 1.5).
+    close(result, [[1.1, 1.1, 7.0]], 1e-6)
+
+
+def test_regmean_without_statistics_is_the_mean():
+    close(merged("regmean", [[1, 2]], [[3, -2]]), [[2, 0]])
+
+
+def test_fisher_weighs_each_entry_by_its_information():
+    information = [tensor(1, 0, 0, 2), tensor(3, 5, 0, 2)]
+    vectors = [4, 1, 1, 1], [8, 7, 3, 3]
+    close(merged("fisher", *vectors, statistics=information), [7, 7, 2, 2])
+    close(merged("fisher", *vectors, statistics=information, weight=[3, 1]), [6, 7, 1.5, 1.5])
+
+
+def test_fisher_without_statistics_is_the_weighted_mean():
+    close(merged("fisher", [1, 2], [3, -2]), [2, 0])
+    close(merged("fisher", [1, 2], [3, -2], weight=[1, 3]), [2.5, -1])
+
+
+def test_fisher_weighs_by_proportion_however_small_the_information():
+    tiny = [tensor(1e-40, 3e-44).float(), tensor(3e-40, 9e-44).float()]
+    pretrained, experts = torch.zeros(2), [torch.full((2,), 4.0), torch.full((2,), 8.0)]
+    close(operators.merge("fisher", pretrained, experts, statistics=tiny), [7, 7], 0.05)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from merge_gym import operators
+from tests.operators import worked
 from tests.operators.worked import close, random_models
 
 NAMES = operators.available()
@@ -22,9 +23,7 @@ def settings_that_do_something(name: str) -> dict[str, Any]:
 
 
 def merge(name: str, pretrained: Tensor, experts: list[Tensor], **more: Any) -> Tensor:
-    return operators.merge(
-        name, pretrained, experts, **{**settings_that_do_something(name), **more}
-    )
+    return worked.merge(name, pretrained, experts, **{**settings_that_do_something(name), **more})
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -120,7 +119,7 @@ def test_any_number_of_experts_gives_a_result_or_one_clear_error(name, experts):
 @pytest.mark.parametrize("shape", [(), (1,), (9,), (4, 6)], ids=str)
 def test_density_zero_keeps_the_pretrained_values(name, shape):
     pretrained, experts = random_models(shape)
-    close(operators.merge(name, pretrained, experts, density=0), pretrained, 1e-7)
+    close(worked.merge(name, pretrained, experts, density=0), pretrained, 1e-7)
 
 
 @pytest.mark.parametrize("name", WITH_DENSITY)
@@ -128,14 +127,14 @@ def test_density_zero_keeps_the_pretrained_values(name, shape):
 @pytest.mark.parametrize("density", [0, 1e-9, 1])
 def test_extreme_densities_are_finite(name, shape, density):
     pretrained, experts = random_models(shape)
-    result = operators.merge(name, pretrained, experts, density=density)
+    result = worked.merge(name, pretrained, experts, density=density)
     assert torch.isfinite(result).all()
 
 
 @pytest.mark.parametrize("name", ["ties", "breadcrumbs"])
 def test_a_positive_density_keeps_at_least_one_entry(name):
     pretrained, experts = random_models((3,))
-    assert not torch.equal(operators.merge(name, pretrained, experts, density=0.01), pretrained)
+    assert not torch.equal(worked.merge(name, pretrained, experts, density=0.01), pretrained)
 
 
 @pytest.mark.parametrize("name", DRAWING)
@@ -170,8 +169,8 @@ def test_one_generator_runs_on_through_several_calls(name):
 @pytest.mark.parametrize("name", DRAWING)
 def test_experts_are_thinned_differently(name):
     ones = torch.ones(200)
-    result = operators.merge(name, torch.zeros(200), [ones, ones], density=0.5)
-    alone = operators.merge(name, torch.zeros(200), [ones], density=0.5)
+    result = worked.merge(name, torch.zeros(200), [ones, ones], density=0.5)
+    alone = worked.merge(name, torch.zeros(200), [ones], density=0.5)
     assert not torch.equal(result != 0, alone != 0)
 
 
@@ -195,7 +194,7 @@ def test_the_default_settings_change_something(name):
     """A default under which an operator does nothing is a mistake."""
     pretrained, experts = random_models((40, 50))
     experts[1] = pretrained + 0.5 * (experts[0] - pretrained) + 0.5 * (experts[1] - pretrained)
-    assert not torch.equal(operators.merge(name, pretrained, experts), pretrained)
+    assert not torch.equal(worked.merge(name, pretrained, experts), pretrained)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from merge_gym import operators
-from tests.operators.worked import close
+from tests.operators.worked import close, merge
 
 NAMES = operators.available()
 DRAWING = {name for name in NAMES if operators.get(name).draws}
@@ -28,9 +28,11 @@ EXPERT_COMES_BACK: dict[str, dict[str, Any]] = {
     "dare_ties": {"density": 1},
     "della": {"density": 1},
     "emr": {},
+    "fisher": {},
     "karcher": {},
     "magmax": {"weight": 1},
     "ram": {"epsilon": 0},
+    "regmean": {},
     "sce": {},
     "task_arithmetic": {"weight": 1},
     "ties": {"density": 1},
@@ -45,11 +47,13 @@ FIXED_POINT: dict[str, dict[str, Any]] = {
     "dare_ties": {"density": 1},
     "della": {"density": 1},
     "emr": {},
+    "fisher": {},
     "karcher": {},
     "magmax": {"weight": 1},
     "model_stock": {},
     "nuslerp": {},
     "ram": {"epsilon": 0},
+    "regmean": {},
     "sce": {},
     "slerp": {},
     "task_arithmetic": {"weight": 0.5},
@@ -77,9 +81,7 @@ def test_the_order_of_the_experts_does_not_matter(name, data):
     count = operators.get(name).max_experts or 3
     pretrained, experts = data.draw(models(count, low))
     order = data.draw(st.permutations(experts))
-    close(
-        operators.merge(name, pretrained, order), operators.merge(name, pretrained, experts), 1e-7
-    )
+    close(merge(name, pretrained, order), merge(name, pretrained, experts), 1e-7)
 
 
 @pytest.mark.parametrize("name", sorted(set(NAMES) - ABSOLUTE))
@@ -87,8 +89,8 @@ def test_the_order_of_the_experts_does_not_matter(name, data):
 @many
 def test_a_constant_added_to_all_is_added_to_the_result(name, given_models, shift):
     pretrained, experts = given_models
-    moved = operators.merge(name, pretrained + shift, [expert + shift for expert in experts])
-    close(moved - shift, operators.merge(name, pretrained, experts), 1e-7)
+    moved = merge(name, pretrained + shift, [expert + shift for expert in experts])
+    close(moved - shift, merge(name, pretrained, experts), 1e-7)
 
 
 @pytest.mark.parametrize("name", sorted(set(NAMES) - UNITS))
@@ -96,8 +98,8 @@ def test_a_constant_added_to_all_is_added_to_the_result(name, given_models, shif
 @many
 def test_a_factor_on_all_is_a_factor_on_the_result(name, given_models, scale):
     pretrained, experts = given_models
-    scaled = operators.merge(name, pretrained * scale, [expert * scale for expert in experts])
-    close(scaled / scale, operators.merge(name, pretrained, experts), 1e-7)
+    scaled = merge(name, pretrained * scale, [expert * scale for expert in experts])
+    close(scaled / scale, merge(name, pretrained, experts), 1e-7)
 
 
 @pytest.mark.parametrize("name", EXPERT_COMES_BACK)
@@ -105,7 +107,7 @@ def test_a_factor_on_all_is_a_factor_on_the_result(name, given_models, scale):
 @many
 def test_a_single_expert_comes_back(name, given_models):
     pretrained, experts = given_models
-    result = operators.merge(name, pretrained, experts, **EXPERT_COMES_BACK[name])
+    result = merge(name, pretrained, experts, **EXPERT_COMES_BACK[name])
     close(result, experts[0], 1e-7)
 
 
@@ -114,7 +116,7 @@ def test_a_single_expert_comes_back(name, given_models):
 @many
 def test_identical_experts_come_back(name, given_models):
     pretrained, experts = given_models
-    result = operators.merge(name, pretrained, experts * 2, **FIXED_POINT[name])
+    result = merge(name, pretrained, experts * 2, **FIXED_POINT[name])
     close(result, experts[0], 1e-7)
 
 
@@ -126,6 +128,6 @@ def test_identical_experts_come_back(name, given_models):
 def test_one_weight_means_the_same_as_that_weight_for_every_expert(name, given_models, weight):
     pretrained, experts = given_models
     close(
-        operators.merge(name, pretrained, experts, weight=weight),
-        operators.merge(name, pretrained, experts, weight=[weight, weight]),
+        merge(name, pretrained, experts, weight=weight),
+        merge(name, pretrained, experts, weight=[weight, weight]),
     )

@@ -15,7 +15,7 @@ from tests.operators.worked import random_models
 ISSUED = {
     "average", "slerp", "nuslerp", "karcher", "task_arithmetic", "balanced_task_arithmetic",
     "ties", "dare", "dare_ties", "breadcrumbs", "della", "pcb", "model_stock", "sce", "ram",
-    "consensus", "emr", "magmax", "iso_c", "tsv_m",
+    "consensus", "emr", "magmax", "iso_c", "tsv_m", "regmean", "fisher",
 }  # fmt: skip
 
 
@@ -152,6 +152,45 @@ def test_generator_and_seed_exclude_each_other():
 def test_an_operator_that_does_not_draw_takes_no_generator():
     with pytest.raises(ValueError, match="no hyper-parameter 'generator'"):
         operators.merge("ties", torch.ones(2), [torch.ones(2)], generator=torch.Generator())
+
+
+def test_operators_say_which_statistics_they_need():
+    needs = {name: operators.get(name).needs for name in operators.available()}
+    assert {name: kind for name, kind in needs.items() if kind} == {
+        "regmean": "gram", "fisher": "fisher",
+    }  # fmt: skip
+    assert "statistics" not in operators.check("regmean", {}, 2)
+    assert operators.check("fisher", {}, 2) == {"weight": 1.0, "scope": "tensor"}
+
+
+def test_an_operator_that_needs_no_statistics_takes_none():
+    with pytest.raises(ValueError, match="no hyper-parameter 'statistics'"):
+        operators.merge("ties", torch.ones(2), [torch.ones(2)], statistics=[torch.ones(2)])
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "statistics", "words"),
+    [
+        ("regmean", (4, 3), [(3, 3)], r"give 2, one per expert, of shape \(3, 3\)"),
+        ("regmean", (4, 3), [(4, 4), (4, 4)], r"shapes \[\(4, 4\), .* of shape \(3, 3\)"),
+        ("regmean", (3,), [(3, 3), (3, 3)], r"only matrices .* shape \(3,\); leave statistics out"),
+        ("fisher", (4, 3), [(4, 3), (3, 4)], r"\(3, 4\)\] were given; .* of shape \(4, 3\)"),
+    ],
+)
+def test_statistics_that_do_not_fit_are_refused(name, shape, statistics, words):
+    pretrained, experts = random_models(shape)
+    with pytest.raises(ValueError, match=words):
+        operators.merge(
+            name, pretrained, experts, statistics=[torch.ones(given) for given in statistics]
+        )
+
+
+def test_statistics_that_are_not_finite_are_refused():
+    pretrained, experts = random_models((3,))
+    with pytest.raises(ValueError, match="'fisher': the statistics hold NaN or infinite"):
+        operators.merge(
+            "fisher", pretrained, experts, statistics=[torch.ones(3), torch.full((3,), torch.nan)]
+        )
 
 
 def test_scope_may_be_given_to_merge_and_changes_nothing_there():

@@ -120,9 +120,11 @@ WITHOUT_MERGEKIT = {
     "balanced_task_arithmetic": "by hand",
     "consensus": "by hand",
     "emr": "by hand",
+    "fisher": "by hand; its statistics by a loop over examples and classes",
     "iso_c": "by hand; its spectrum",
     "magmax": "by hand",
     "pcb": "the formula by sorting, in NumPy",
+    "regmean": "least squares over the union of the inputs, in NumPy",
     "tsv_m": "by hand; orthogonalisation by eigendecomposition, in NumPy",
 }
 """Operators that mergekit does not have, and what the tests hold them against instead."""
