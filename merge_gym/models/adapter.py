@@ -65,6 +65,8 @@ class ModelAdapter:
         tail: `(model, hidden, inputs) -> logits`: the last hidden states through final norm and
             head; shape (batch, classes), or (batch, tokens, vocabulary) of a language model.
         last_layer: optional, `layer` computed only at the positions that `tail` reads, in order.
+        opened_by: Python that opens an export in directory `{task}` without this library; None
+            where an Auto class of transformers does.
         unsaved_prefix: what all tensor names begin with in memory but not in files (timm's).
         in_layers: tensors inside layers that are shared nevertheless, by their names there.
     """
@@ -76,6 +78,7 @@ class ModelAdapter:
     layer: Callable[[nn.Module, Tensor, Any], Tensor]
     tail: Callable[[Any, Tensor, Inputs], Tensor]
     last_layer: Callable[[nn.Module, Tensor, Any], Tensor] | None = None
+    opened_by: str | None = None
     unsaved_prefix: str = ""
     in_layers: tuple[str, ...] = ()
 

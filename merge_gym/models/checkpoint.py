@@ -36,7 +36,7 @@ class Checkpoint:
     """One model in memory.
 
     Attributes:
-        location: the directory that it was read from.
+        location: the directory or hub name that it was read from.
         config: its Hugging Face configuration.
         parameters: its mergeable tensors (layers and shared), in the dtype they have on disk;
             float32 where they have several.
@@ -111,7 +111,7 @@ def load_checkpoint(location: str, need_head: bool = True) -> Checkpoint:
     _check_finite(location, tensors)
     head = _head(tensors, adapter) if headed else {}
     processor = processor_directory(location)
-    return Checkpoint(str(directory), config, _gather(tensors, adapter), head, dtype, processor)
+    return Checkpoint(location, config, _gather(tensors, adapter), head, dtype, processor)
 
 
 def processor_directory(location: str) -> str | None:

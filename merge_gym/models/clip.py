@@ -15,6 +15,15 @@ from transformers.modeling_outputs import ImageClassifierOutput
 from merge_gym.models.adapter import Inputs, ModelAdapter, Stack, adapter, depth_field
 from merge_gym.models.files import copy_processor, local_directory
 
+OPENED_BY = """\
+from safetensors.torch import load_file
+from torch.nn.functional import normalize
+from transformers import CLIPVisionModelWithProjection
+
+tower = CLIPVisionModelWithProjection.from_pretrained("{task}")
+text_features = load_file("{task}/model.safetensors")["zero_shot.weight"]
+logits = normalize(tower(pixel_values).image_embeds) @ text_features.T"""
+
 
 class CLIPZeroShotClassifier(CLIPVisionModelWithProjection):
     """A vision tower whose logits are scaled cosines to the text features in `zero_shot`.
@@ -45,6 +54,7 @@ def clip(config: PretrainedConfig) -> ModelAdapter:
         enter=_enter,
         layer=lambda module, hidden, context: module(hidden, None),
         tail=_tail,
+        opened_by=OPENED_BY,
     )
 
 

@@ -34,6 +34,7 @@ def timm_vit(config: PretrainedConfig) -> ModelAdapter:
         tail=lambda model, hidden, inputs: model.timm_model.forward_head(
             model.timm_model.norm(hidden)
         ),
+        opened_by='import timm\n\nmodel = timm.create_model("local-dir:{task}", pretrained=True)',
         unsaved_prefix="timm_model.",
     )
 
