@@ -100,12 +100,19 @@ def test_listener_hears_each_episode_once(make_env, tmp_path):
 def test_same_seed_gives_the_same_episodes(search, tmp_path, name):
     first, second = (search(name, tmp_path / run, 12) for run in "ab")
     assert _figures(first) == _figures(second)
+    assert len(first) == 12
 
 
 @pytest.mark.parametrize("name", agents.available())
 def test_other_seed_gives_other_episodes(search, tmp_path, name):
     first, second = (search(name, tmp_path / str(seed), 12, seed) for seed in (0, 1))
-    assert _figures(first) != _figures(second)
+    assert [record.subset for record in first] != [record.subset for record in second]
+    assert [record.recipe for record in first] != [record.recipe for record in second]
+
+
+def test_random_takes_allowed_actions_only(make_env, tmp_path):
+    records = agents.make("random", make_env(max_steps=1000), 0, tmp_path).search(40)
+    assert all(record.recipe for record in records)  # only a forbidden step back spoils one here
 
 
 def _figures(records):

@@ -13,9 +13,9 @@ from pathlib import Path
 import gymnasium as gym
 import pytest
 import torch
-from safetensors.torch import load_file
 
 import agents
+from agents.checkpoint import Checkpoint
 from agents.episodes import read_episodes
 from agents.files import read_lines
 from experiments.tabulate import tabulate
@@ -44,9 +44,13 @@ def _assert_same_run(one: Path, other: Path) -> None:
 
 
 def _assert_same_checkpoint(one: Path, other: Path) -> None:
-    tensors, others = (load_file(run / "checkpoint.safetensors") for run in (one, other))
-    assert tensors.keys() == others.keys()
-    assert all(torch.equal(tensors[name], others[name]) for name in tensors)
+    first, second = (Checkpoint.read(run / "checkpoint.safetensors") for run in (one, other))
+    assert first.tensors.keys() == second.tensors.keys()
+    assert all(torch.equal(first.tensors[name], second.tensors[name]) for name in first.tensors)
+    for checkpoint in (first, second):
+        for episode in checkpoint.state["recent"]:
+            del episode["t"]  # Stable-Baselines3's clock
+    assert first.state == second.state
 
 
 def _kill_at(episode: int, delay: float, search, name: str, directory: Path) -> bool:
