@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from merge_gym.evaluation.sequences import end_to_end
 from merge_gym.evaluation.subsets import Subsets
 
 
@@ -37,7 +38,7 @@ class Inputs(Mapping[str, Tensor]):
         self._device, self._dtype = device, dtype
 
     def __getitem__(self, name: str) -> Tensor:
-        values = self._inputs[name][self._rows].to(self._device)
+        values = end_to_end(self._inputs[name][self._rows]).to(self._device)
         return values.to(self._dtype) if values.is_floating_point() else values
 
     def __iter__(self) -> Iterator[str]:
@@ -85,3 +86,8 @@ class Chunks:
         """The labels, int64, on the CPU."""
         labels = self._subsets.labels(chunk.task, chunk.split, chunk.subset)
         return labels[chunk.start : chunk.stop]
+
+    def targets(self, chunk: Chunk) -> Tensor | None:
+        """The target tokens, int64, on the CPU; None without a language model."""
+        targets = self._subsets.targets(chunk.task, chunk.split, chunk.subset)
+        return None if targets is None else targets[chunk.start : chunk.stop]

@@ -18,6 +18,7 @@ from merge_gym.evaluation.cache import ActivationCache, Memo
 from merge_gym.evaluation.chunks import Chunk, Chunks, Inputs
 from merge_gym.evaluation.devices import check_device
 from merge_gym.evaluation.modules import Modules
+from merge_gym.evaluation.sequences import by_example, end_to_end
 from merge_gym.evaluation.subsets import Subsets
 from merge_gym.messages import unknown_name
 from merge_gym.recipe import Layer, Recipe
@@ -153,9 +154,13 @@ class Evaluator:
         key = (task, split, subset, recipe.shared, path)
         values = self._memo.get(key)
         if values is None:
-            metric = METRICS[self.bank.suite.tasks[task].metric]
+            metric = METRICS[self.bank.suite.tasks[task].metric].score
             parts = [
-                metric(self._chunk_logits(recipe, path, chunk), self._chunks.labels(chunk))
+                metric(
+                    self._chunk_logits(recipe, path, chunk),
+                    self._chunks.labels(chunk),
+                    self._chunks.targets(chunk),
+                )
                 for chunk in self._chunks.deal(task, split, subset, self._chunk_size)
             ]
             values = torch.cat(parts).numpy()
@@ -195,7 +200,7 @@ class Evaluator:
             hidden = self._climb(segment, layers, numbers, foot, hidden, context)
             foot = (foot, numbers)
         assert hidden is not None
-        return self._adapter.tail(model, hidden, inputs)
+        return by_example(self._adapter.tail(model, hidden, inputs), len(chunk))
 
     def _stem(self, model: Any, segment: str, inputs: Inputs, key: Hashable) -> tuple[Tensor, Any]:
         """The foot of the first segment, which all recipes share, remembered for good."""
@@ -246,7 +251,7 @@ class Evaluator:
                 hidden = self._adapter.layer(module, hidden, context)
         self.counts.full += recipe.depth * len(chunk)
         assert hidden is not None
-        return self._adapter.tail(model, hidden, inputs)
+        return by_example(self._adapter.tail(model, hidden, inputs), len(chunk))
 
     @torch.inference_mode()
     def _calibrate(self) -> int:
@@ -269,21 +274,30 @@ class Evaluator:
         """A slab for each segment, the budget shared in proportion to depth times width."""
         widths = self._widths()
         values = sum(widths[segment] * depth for segment, depth in self.bank.segments.items())
-        example_bytes = values * self.dtype.itemsize
-        examples = cache_bytes // example_bytes
-        if examples < self._chunk_size:
+        sequence_bytes = values * self.dtype.itemsize
+        sequences, least = cache_bytes // sequence_bytes, self._chunk_size * self._sequences()
+        if sequences < least:
             raise ValueError(
                 f"cache_bytes={cache_bytes} does not hold the prefixes of one recipe; with chunks "
-                f"of {self._chunk_size} examples and {example_bytes} bytes an example, give at "
-                f"least {self._chunk_size * example_bytes}"
+                f"of {self._chunk_size} examples and {least * sequence_bytes // self._chunk_size} "
+                f"bytes an example, give at least {least * sequence_bytes}"
             )
         return {
-            segment: ActivationCache(depth * examples, widths[segment], self.dtype, self.device)
+            segment: ActivationCache(depth * sequences, widths[segment], self.dtype, self.device)
             for segment, depth in self.bank.segments.items()
         }
 
+    def _sequences(self) -> int:
+        """Sequences of an example, the most over tasks and splits."""
+        return max(
+            len(end_to_end(value)) // len(value)
+            for task in self.bank.suite.tasks.values()
+            for split in task.splits.values()
+            for value in split.inputs.values()
+        )
+
     def _widths(self) -> dict[str, int]:
-        """Values of an example's hidden states in each segment, the most over tasks and splits."""
+        """Values of a sequence's hidden states in each segment, the most over tasks and splits."""
         widths = dict.fromkeys(self.bank.segments, 0)
         for task in self.bank.suite.tasks.values():
             model = self._modules.model(self.bank.shared, task.name)
@@ -292,7 +306,7 @@ class Evaluator:
                 hidden = None
                 for segment in widths:
                     hidden, _ = self._adapter.enter(model, segment, inputs, hidden)
-                    widths[segment] = max(widths[segment], hidden.numel())
+                    widths[segment] = max(widths[segment], hidden[0].numel())
         return widths
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Protocol
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 from merge_gym.assembly import assemble
 from merge_gym.bank import LayerBank
 from merge_gym.evaluation.devices import check_device
+from merge_gym.evaluation.sequences import by_example, end_to_end
 from merge_gym.evaluation.subsets import Subsets
 from merge_gym.recipe import Recipe
 from merge_gym.suites import Split
@@ -62,29 +64,35 @@ class ReferenceEvaluator:
     ) -> dict[str, NDArray[np.float32]]:
         """{task: the metric of each example, shape (n,)}; `score` is their mean."""
         return {
-            name: METRICS[task.metric](
-                self.logits(recipe, name, split, subset), self.subsets.labels(name, split, subset)
-            ).numpy()
+            name: np.concatenate(
+                [
+                    METRICS[task.metric].score(logits, batch.labels, batch.targets).numpy()
+                    for batch, logits in self._run(recipe, name, split, subset)
+                ]
+            )
             for name, task in self.bank.suite.tasks.items()
         }
 
-    @torch.inference_mode()
     def logits(
         self, recipe: Recipe, task: str, split: str = "search", subset: int | None = None
     ) -> Tensor:
-        """The head's output for each example of a task, shape (n, classes), on the CPU."""
+        """The model's output for each example of a task, as metrics take it, on the CPU."""
+        return torch.cat([logits for _, logits in self._run(recipe, task, split, subset)])
+
+    @torch.inference_mode()
+    def _run(
+        self, recipe: Recipe, task: str, split: str, subset: int | None
+    ) -> Iterator[tuple[Split, Tensor]]:
+        """The examples in batches, and their logits."""
         model = assemble(recipe, self.bank, task).to(self.device)
         examples = self.subsets.examples(task, split, subset)
-        logits = [
-            model(**{key: value.to(self.device) for key, value in batch.inputs.items()}).logits
-            for batch in _batches(examples, self.batch_size)
-        ]
-        return torch.cat(logits).cpu()
+        for start in range(0, len(examples), self.batch_size):
+            batch = examples[start : start + self.batch_size]
+            inputs = {
+                name: end_to_end(value).to(self.device) for name, value in batch.inputs.items()
+            }
+            yield batch, by_example(model(**inputs).logits, len(batch)).cpu()
 
     def cost(self, split: str = "search", subset: int | None = None) -> int:
         """Examples pushed through a whole model by one score."""
         return self.subsets.cost(split, subset)
-
-
-def _batches(examples: Split, size: int) -> list[Split]:
-    return [examples[start : start + size] for start in range(0, len(examples), size)]

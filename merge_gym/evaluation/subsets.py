@@ -77,6 +77,11 @@ class Subsets:
         labels, rows = self.split(task, split).labels, self.rows(task, split, subset)
         return labels if rows is None else labels[rows]
 
+    def targets(self, task: str, split: str, subset: int | None) -> Tensor | None:
+        """Their target tokens, int64; None without a language model."""
+        targets, rows = self.split(task, split).targets, self.rows(task, split, subset)
+        return targets if rows is None or targets is None else targets[rows]
+
     def cost(self, split: str, subset: int | None) -> int:
         """Examples of a split or subset over all tasks."""
         return sum(len(self.labels(task, split, subset)) for task in self._tasks)

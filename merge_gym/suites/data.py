@@ -1,58 +1,113 @@
-"""Data files to tensors, through `datasets` and the model's own processor."""
+"""Rows to tensors, once, through the model's own image processor or tokenizer."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Hashable, Mapping, Sequence
 
 import datasets
 import torch
 from torch import Tensor
 from transformers import AutoImageProcessor
 
+from merge_gym.models import Checkpoint, adapter_for
+from merge_gym.suites import text
+from merge_gym.suites.metrics import METRICS
 from merge_gym.suites.suite import Split
 
-READERS = {".parquet": "parquet", ".csv": "csv", ".jsonl": "json", ".json": "json"}
+Columns = Mapping[str, str | Sequence[str]]
+"""The names of the columns that hold `input`, `label`, `choices`, `target`."""
+
+OPTIONAL = "input"
+MODES = {1: "L", 3: "RGB"}
 
 
-def load_split(file: Path, columns: Mapping[str, str], processor: str) -> Split:
-    """Read one split and preprocess it, once, as the model expects it.
-
-    Args:
-        file: a parquet, csv or jsonl file.
-        columns: the names of the columns that hold `input` and `label`.
-        processor: the checkpoint whose image processor is applied.
-
-    Raises:
-        FileNotFoundError, ValueError: a file that is not there, of another kind, empty or damaged,
-            or without these columns, or with something else in them.
-    """
-    rows = _read(file)
-    missing = [column for column in columns.values() if column not in rows.column_names]
+def check_columns(rows: datasets.Dataset, columns: Columns, metric: str) -> None:
+    """ValueError unless `columns` are those that the metric needs, and the rows have them."""
+    needed = METRICS[metric].columns
+    absent = [role for role in needed if role not in columns]
+    unknown = [role for role in columns if role not in (*needed, OPTIONAL)]
+    if absent or unknown:
+        raise ValueError(
+            f"the metric {metric!r} needs columns for {', '.join(needed)}: got {columns!r}"
+        )
+    missing = [name for names in columns.values() for name in _list(names)]
+    missing = [name for name in missing if name not in rows.column_names]
     if missing:
         raise ValueError(
-            f"{file} has no column {', '.join(missing)}; it has {', '.join(rows.column_names)}"
+            f"there is no column {', '.join(missing)}, only {', '.join(rows.column_names)}"
         )
-    labels = _labels(rows, columns["label"])
-    return Split(_images(rows, columns["input"], processor), labels)
 
 
-def _read(file: Path) -> datasets.Dataset:
-    if not file.is_file():
-        raise FileNotFoundError(f"there is no data file {file}")
-    if file.suffix not in READERS:
-        raise ValueError(f"{file} is not one of the data files read here: {', '.join(READERS)}")
-    quiet = datasets.utils.logging.is_progress_bar_enabled()
-    datasets.disable_progress_bars()
-    try:
-        return datasets.load_dataset(
-            READERS[file.suffix], data_files=str(file), split="train", keep_in_memory=True
+def make_split(
+    rows: datasets.Dataset, columns: Columns, metric: str, max_length: int, model: Checkpoint
+) -> Split:
+    """Preprocess rows as the model expects them.
+
+    Args:
+        rows: the examples.
+        columns: which of their columns hold what. Of classes, `input` is a column of images or of
+            texts, or two columns of texts that the model reads as a pair.
+        metric: what the task is scored by; it decides whether a class or tokens are predicted.
+        max_length: tokens of a sequence; what is longer is cut, what is shorter is padded to the
+            longest of the split.
+        model: the expert whose processor is applied.
+
+    Raises:
+        FileNotFoundError, ValueError: no processor; columns that hold something else; labels that
+            are no whole numbers; a class without examples; classes that are not the head's.
+    """
+    _check_output(metric, model)
+    if METRICS[metric].language:
+        return _language_split(rows, columns, metric, max_length, model)
+    labels = _labels(rows, str(columns["label"]))
+    _check_classes(rows.features[columns["label"]], labels, model)
+    if adapter_for(model.config).model_class().main_input_name == "pixel_values":
+        return Split(_images(rows, str(columns["input"]), model), labels)
+    texts = [_strings(rows, name) for name in _list(columns["input"])]
+    return Split(text.class_inputs(texts, max_length, model), labels)
+
+
+def fingerprints(rows: datasets.Dataset, split: Split, columns: Columns) -> list[Hashable]:
+    """For each example of a split a value that tells it from every other, whatever its label."""
+    if "pixel_values" in split.inputs:
+        return [image.numpy().tobytes() for image in split.inputs["pixel_values"]]
+    names = [name for role in columns if role != "label" for name in _list(columns[role])]
+    return [repr(texts) for texts in zip(*(rows[name][:] for name in names), strict=True)]
+
+
+def _language_split(
+    rows: datasets.Dataset, columns: Columns, metric: str, max_length: int, model: Checkpoint
+) -> Split:
+    prompts = _strings(rows, columns["input"]) if "input" in columns else [""] * len(rows)
+    if "choices" in columns:
+        choices = _choices(rows, columns["choices"])
+        labels = _labels(rows, str(columns["label"]))
+        _check_range("choices", labels, len(choices[0]))
+    else:
+        choices = [[target] for target in _strings(rows, columns["target"])]
+        labels = torch.zeros(len(rows), dtype=torch.int64)
+    inputs, targets = text.language_inputs(
+        [prompt for prompt, texts in zip(prompts, choices, strict=True) for _ in texts],
+        [choice for texts in choices for choice in texts],
+        max_length,
+        model,
+        ends=metric == "exact_match",
+    )
+    if "choices" in columns:
+        inputs = {name: value.unflatten(0, (len(rows), -1)) for name, value in inputs.items()}
+        targets = targets.unflatten(0, (len(rows), -1))
+    return Split(inputs, labels, targets)
+
+
+def _check_output(metric: str, model: Checkpoint) -> None:
+    has_head = bool(adapter_for(model.config).head)
+    if has_head == METRICS[metric].language:
+        kind = "a head for classes" if has_head else "no head, as language models have none"
+        fitting = [name for name, entry in METRICS.items() if entry.language != has_head]
+        raise ValueError(
+            f"the metric {metric!r} does not fit {model.location}, which has {kind}: choose "
+            f"{' or '.join(fitting)}"
         )
-    except (datasets.exceptions.DatasetGenerationError, ValueError) as error:
-        raise ValueError(f"{file} is empty or damaged: {error.__cause__ or error}") from None
-    finally:
-        if quiet:
-            datasets.enable_progress_bars()
 
 
 def _labels(rows: datasets.Dataset, column: str) -> Tensor:
@@ -64,11 +119,59 @@ def _labels(rows: datasets.Dataset, column: str) -> Tensor:
     return torch.tensor(labels, dtype=torch.int64)
 
 
-def _images(rows: datasets.Dataset, column: str, processor: str) -> dict[str, Tensor]:
+def _check_classes(feature: object, labels: Tensor, model: Checkpoint) -> None:
+    """Labels fit the head; where the data names its classes, all occur, in the head's order."""
+    _check_range("classes", labels, model.config.num_labels)
+    if not isinstance(feature, datasets.ClassLabel):
+        return
+    ours, theirs = list(model.config.id2label.values()), list(feature.names)
+    if len(ours) != len(theirs) or (ours != theirs and set(ours) == set(theirs)):
+        raise ValueError(f"its classes are {', '.join(theirs)}, but the head's {', '.join(ours)}")
+    present = set(labels.tolist())
+    if empty := [name for number, name in enumerate(theirs) if number not in present]:
+        raise ValueError(f"there is no example of the class {', '.join(empty)}: add some")
+
+
+def _check_range(what: str, labels: Tensor, count: int) -> None:
+    outside = sorted({int(label) for label in labels if not 0 <= label < count})
+    if outside:
+        raise ValueError(f"there are labels {outside}, but only {count} {what}, 0 to {count - 1}")
+
+
+def _images(rows: datasets.Dataset, column: str, model: Checkpoint) -> dict[str, Tensor]:
     if not isinstance(rows.features[column], datasets.Image):
         raise ValueError(
             f"column {column!r} holds {rows.features[column]}, expected images (datasets.Image)"
         )
-    images = rows[column][:]
-    prepare = AutoImageProcessor.from_pretrained(processor, backend="pil")
+    mode = MODES.get(getattr(model.config, "num_channels", 0))
+    images = [image.convert(mode) if mode else image for image in rows[column]]
+    processor = model.processor or model.location
+    prepare = AutoImageProcessor.from_pretrained(processor, backend="pil", trust_remote_code=False)
     return {"pixel_values": prepare(images=images, return_tensors="pt")["pixel_values"]}
+
+
+def _strings(rows: datasets.Dataset, column: str | Sequence[str]) -> list[str]:
+    [name] = _list(column)
+    values = rows[name][:]
+    if not all(isinstance(value, str) for value in values):
+        raise ValueError(
+            f"column {name!r} holds {rows.features[name]}, expected a text in each row"
+        )
+    return values
+
+
+def _choices(rows: datasets.Dataset, columns: str | Sequence[str]) -> list[list[str]]:
+    """The choices of each row, from one column of lists or from a column each."""
+    if isinstance(columns, str):
+        choices = rows[columns][:]
+    else:
+        choices = list(map(list, zip(*(_strings(rows, name) for name in columns), strict=True)))
+    if not all(isinstance(texts, list) and len(texts) == len(choices[0]) for texts in choices):
+        raise ValueError(
+            f"column {columns!r} does not hold a list of the same number of texts in each row"
+        )
+    return choices
+
+
+def _list(names: str | Sequence[str]) -> Sequence[str]:
+    return [names] if isinstance(names, str) else names

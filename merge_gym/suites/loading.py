@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import datasets
 import yaml
 
 from merge_gym.messages import unknown_name
 from merge_gym.models import Checkpoint, check_checkpoint, load_checkpoint
 from merge_gym.models.checkpoint import differences, processor_directory
-from merge_gym.suites.data import load_split
+from merge_gym.suites.data import check_columns, fingerprints, make_split
 from merge_gym.suites.metrics import METRICS
-from merge_gym.suites.suite import Split, Suite, Task
+from merge_gym.suites.problems import Problems
+from merge_gym.suites.rows import read_rows
+from merge_gym.suites.suite import Suite, Task
 
 SHIPPED = Path(__file__).parent / "shipped"
 REQUIRED = ("name", "pretrained", "experts", "tasks")
 TASK_REQUIRED = ("expert", "columns", "data")
-COLUMNS = ("input", "label")
+DEFAULTS = {"metric": "accuracy", "max_length": 128}
 SPLITS = ("search", "test")
-DEFAULT_METRIC = "accuracy"
+PRETRAINED = "the pretrained model"
+
+Rows = Mapping[tuple[str, str], datasets.Dataset]
+"""The rows of each task's splits, by the names of both."""
 
 
 def list_suites() -> tuple[str, ...]:
@@ -32,32 +37,32 @@ def list_suites() -> tuple[str, ...]:
 def load_suite(suite: str | Path) -> Suite:
     """Open a shipped suite by name, or any suite by the path of its file.
 
+    All that is wrong is said at once: first what needs no weights (the description, the
+    checkpoints' files and configurations, the data and its columns), then, where that is in order,
+    what weights and preprocessed examples show.
+
     Raises:
         ValueError: an unknown name, a file that lacks a field, experts that differ from the
-            pretrained model, damaged weights, empty or overlapping splits, labels outside the head.
-        OSError: a checkpoint or data file that is not there.
+            pretrained model, damaged weights, columns or classes that are not there, empty or
+            overlapping splits, labels outside the head; or several things.
+        OSError: a checkpoint, processor or data file that is not there.
     """
     path = _suite_path(suite)
     description = _read(path)
+    problems = Problems()
     base = _location(path, description["pretrained"])
     places = {name: _location(path, place) for name, place in description["experts"].items()}
-    _check_models(base, places)
-    with _blaming("the pretrained model"):
-        pretrained = load_checkpoint(base, need_head=False)
-    models = {}
-    for name, place in places.items():
-        with _blaming(f"expert {name!r}"):
-            models[name] = load_checkpoint(place)
-    for name, model in models.items():
-        _check_same_architecture(name, model, pretrained)
-    tasks = {
-        name: _load_task(path, name, task, models) for name, task in description["tasks"].items()
-    }
+    _check_models(base, places, problems)
+    rows = _read_data(path, description["tasks"], problems)
+    problems.check()
+    models = _load_models(base, places, problems)
+    tasks = _load_tasks(description["tasks"], rows, models, problems)
+    problems.check()
     return Suite(
         name=description["name"],
         description=description.get("description", ""),
         licence=description.get("licence", ""),
-        pretrained=pretrained,
+        pretrained=models.pop(PRETRAINED),
         experts=models,
         tasks=tasks,
         operators=tuple(description.get("operators", ("average", "task_arithmetic", "ties"))),
@@ -91,8 +96,12 @@ def _read(path: Path) -> dict[str, Any]:
     _check_fields(f"the suite file {path}", description, REQUIRED)
     for field in ("experts", "tasks"):
         _check_fields(f"{field!r} of {path}", description[field], ())
+    problems = Problems()
     for name, task in description["tasks"].items():
-        _check_task(f"task {name!r} of {path}", task, description["experts"])
+        with problems.about(f"task {name!r} of {path}"):
+            _check_task(task, description["experts"])
+    problems.check()
+    description["tasks"] = {name: DEFAULTS | task for name, task in description["tasks"].items()}
     return description
 
 
@@ -104,14 +113,19 @@ def _check_fields(where: str, given: Any, fields: Sequence[str]) -> None:
         raise ValueError(f"{where} lacks {', '.join(missing)}; it needs {', '.join(fields)}")
 
 
-def _check_task(where: str, task: Any, experts: Mapping[str, str]) -> None:
-    _check_fields(where, task, TASK_REQUIRED)
-    _check_fields(f"'columns' of {where}", task["columns"], COLUMNS)
-    _check_fields(f"'data' of {where}", task["data"], SPLITS)
+def _check_task(given: Any, experts: Mapping[str, str]) -> None:
+    _check_fields("a task", given, TASK_REQUIRED)
+    task = DEFAULTS | given
+    if unknown := sorted(task.keys() - {*TASK_REQUIRED, *DEFAULTS}):
+        raise ValueError(unknown_name("setting", unknown[0], (*TASK_REQUIRED, *DEFAULTS)))
     if task["expert"] not in experts:
-        raise ValueError(f"{where}: {unknown_name('expert', task['expert'], experts)}")
-    if (metric := task.get("metric", DEFAULT_METRIC)) not in METRICS:
-        raise ValueError(f"{where}: {unknown_name('metric', metric, METRICS)}")
+        raise ValueError(unknown_name("expert", task["expert"], experts))
+    if task["metric"] not in METRICS:
+        raise ValueError(unknown_name("metric", task["metric"], METRICS))
+    _check_fields("'data'", task["data"], SPLITS)
+    _check_fields("'columns'", task["columns"], METRICS[task["metric"]].columns)
+    if not isinstance(task["max_length"], int) or task["max_length"] < 1:
+        raise ValueError(f"max_length is a number of tokens from 1 on, got {task['max_length']!r}")
 
 
 def _location(path: Path, place: str) -> str:
@@ -120,16 +134,17 @@ def _location(path: Path, place: str) -> str:
     return str(beside) if beside.exists() or place.startswith((".", "/")) else place
 
 
-def _check_models(pretrained: str, experts: Mapping[str, str]) -> None:
+def _check_models(pretrained: str, experts: Mapping[str, str], problems: Problems) -> None:
     """All that can be said against the checkpoints without reading weights."""
-    with _blaming("the pretrained model"):
+    ours = None
+    with problems.about(PRETRAINED):
         ours = check_checkpoint(pretrained)
     for name, place in experts.items():
-        with _blaming(f"expert {name!r}"):
+        with problems.about(f"expert {name!r}"):
             theirs = check_checkpoint(place)
             _check_processor(place)
-        if found := differences(theirs, ours):
-            raise ValueError(_no_fine_tune(name, place, pretrained, found))
+            if ours is not None and (found := differences(theirs, ours)):
+                raise ValueError(_no_fine_tune(place, pretrained, found))
 
 
 def _check_processor(location: str) -> None:
@@ -140,17 +155,22 @@ def _check_processor(location: str) -> None:
         )
 
 
-@contextmanager
-def _blaming(role: str) -> Iterator[None]:
-    """Errors say which model they are about."""
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        kind = OSError if isinstance(error, OSError) else ValueError
-        raise kind(f"{role}: {error}") from error
+def _load_models(
+    pretrained: str, experts: Mapping[str, str], problems: Problems
+) -> dict[str, Checkpoint]:
+    """PRETRAINED and the experts, those that are in order."""
+    models = {}
+    with problems.about(PRETRAINED):
+        models[PRETRAINED] = load_checkpoint(pretrained, need_head=False)
+    for name, place in experts.items():
+        with problems.about(f"expert {name!r}"):
+            models[name] = load_checkpoint(place)
+            if PRETRAINED in models:
+                _check_same_architecture(models[name], models[PRETRAINED])
+    return models
 
 
-def _check_same_architecture(name: str, expert: Checkpoint, pretrained: Checkpoint) -> None:
+def _check_same_architecture(expert: Checkpoint, pretrained: Checkpoint) -> None:
     theirs, ours = _signature(expert), _signature(pretrained)
     found = [f"lacks {key}" for key in ours if key not in theirs]
     found += [f"has {key}, which the pretrained model lacks" for key in theirs if key not in ours]
@@ -160,16 +180,13 @@ def _check_same_architecture(name: str, expert: Checkpoint, pretrained: Checkpoi
         if key in theirs and theirs[key] != ours[key]
     ]
     if found:
-        raise ValueError(_no_fine_tune(name, expert.location, pretrained.location, found))
+        raise ValueError(_no_fine_tune(expert.location, pretrained.location, found))
 
 
-def _no_fine_tune(name: str, expert: str, pretrained: str, found: Sequence[str]) -> str:
+def _no_fine_tune(expert: str, pretrained: str, found: Sequence[str]) -> str:
     shown = "; ".join(found[:8])
     more = f"; and {len(found) - 8} more" if len(found) > 8 else ""
-    return (
-        f"expert {name!r} ({expert}) was not fine-tuned from the pretrained model ({pretrained}): "
-        f"{shown}{more}"
-    )
+    return f"{expert} was not fine-tuned from the pretrained model ({pretrained}): {shown}{more}"
 
 
 def _signature(model: Checkpoint) -> dict[str, str]:
@@ -183,35 +200,47 @@ def _signature(model: Checkpoint) -> dict[str, str]:
     }
 
 
-def _load_task(
-    path: Path, name: str, task: Mapping[str, Any], experts: Mapping[str, Checkpoint]
-) -> Task:
-    model = experts[task["expert"]]
-    processor = model.processor or model.location
-    splits = {
-        split: load_split(path.parent / task["data"][split], task["columns"], processor)
-        for split in SPLITS
-    }
-    _check_splits(name, splits, model.config.num_labels)
-    return Task(name, task["expert"], task.get("metric", DEFAULT_METRIC), splits)
+def _read_data(path: Path, tasks: Mapping[str, Any], problems: Problems) -> Rows:
+    rows = {}
+    for name, task in tasks.items():
+        for split in SPLITS:
+            with problems.about(f"the {split} split of task {name!r}"):
+                rows[name, split] = read_rows(task["data"][split], path.parent)
+                check_columns(rows[name, split], task["columns"], task["metric"])
+    return rows
 
 
-def _check_splits(task: str, splits: Mapping[str, Split], classes: int) -> None:
-    for name, split in splits.items():
-        outside = sorted({int(label) for label in split.labels if not 0 <= label < classes})
-        if outside:
-            raise ValueError(
-                f"the {name} split of task {task!r} has labels {outside}, but its head has "
-                f"{classes} classes, 0 to {classes - 1}"
+def _load_tasks(
+    tasks: Mapping[str, Any], rows: Rows, models: Mapping[str, Checkpoint], problems: Problems
+) -> dict[str, Task]:
+    """The tasks of the experts that are there, with the splits that are in order."""
+    loaded = {}
+    for name, task in tasks.items():
+        splits = {}
+        for split in SPLITS if task["expert"] in models else ():
+            with problems.about(f"the {split} split of task {name!r}"):
+                splits[split] = make_split(
+                    rows[name, split],
+                    task["columns"],
+                    task["metric"],
+                    task["max_length"],
+                    models[task["expert"]],
+                )
+        with problems.about(f"task {name!r}"):
+            _check_disjoint(
+                [
+                    fingerprints(rows[name, which], split, task["columns"])
+                    for which, split in splits.items()
+                ]
             )
-    common = set(_fingerprints(splits["search"])) & set(_fingerprints(splits["test"]))
+        loaded[name] = Task(name, task["expert"], task["metric"], splits)
+    return loaded
+
+
+def _check_disjoint(splits: Sequence[Iterable[Hashable]]) -> None:
+    common = set.intersection(*map(set, splits)) if len(splits) > 1 else ()
     if common:
         raise ValueError(
-            f"{len(common)} examples of task {task!r} stand in both its search and its test split; "
-            f"take them out of one"
+            f"{len(common)} examples stand in both its search and its test split; take them out of "
+            f"one"
         )
-
-
-def _fingerprints(split: Split) -> list[bytes]:
-    columns = [value.flatten(1).numpy() for value in split.inputs.values()]
-    return [b"".join(column[row].tobytes() for column in columns) for row in range(len(split))]

@@ -19,12 +19,15 @@ class Split:
     """Preprocessed examples.
 
     Attributes:
-        inputs: what the model is called with, by argument name; first dimension n.
-        labels: int64, shape (n,).
+        inputs: what the model is called with, by argument name; first dimension n. Tokens may have
+            the shape (n, choices, length): several sequences an example.
+        labels: int64, shape (n,): the class or the right choice; 0 where a task has neither.
+        targets: int64, the tokens that a language model is to predict, as metrics take them.
     """
 
     inputs: Mapping[str, Tensor]
     labels: Tensor
+    targets: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -32,7 +35,9 @@ class Split:
     def __getitem__(self, index: Any) -> Split:
         """The examples at a slice or index array."""
         return Split(
-            {name: value[index] for name, value in self.inputs.items()}, self.labels[index]
+            {name: value[index] for name, value in self.inputs.items()},
+            self.labels[index],
+            None if self.targets is None else self.targets[index],
         )
 
 
@@ -92,6 +97,8 @@ class Suite:
             digest.update(f"{task.name}/{task.expert}/{task.metric}".encode())
             for split in task.splits.values():
                 _update(digest, *split.inputs.values(), split.labels)
+                if split.targets is not None:
+                    _update(digest, split.targets)
         return digest.hexdigest()[:16]
 
 

@@ -38,8 +38,9 @@ def suite_file(tmp_path, monkeypatch) -> Path:
     task = {
         "expert": "expert",
         "columns": {"input": "text", "label": "label"},
-        "data": {"search": "search.jsonl", "test": "test.jsonl"},
+        "data": {"search": "rows.jsonl", "test": "rows.jsonl"},
     }
+    (tmp_path / "rows.jsonl").write_text('{"text": "a", "label": 0}\n')
     description = {
         "name": "bad",
         "pretrained": "pretrained",
@@ -61,7 +62,7 @@ def suite_file(tmp_path, monkeypatch) -> Path:
 )
 def test_an_expert_that_is_made_otherwise_is_refused_by_what_differs(suite_file, settings, message):
     save(suite_file.parent / "expert", **settings)
-    with pytest.raises(ValueError, match=rf"expert 'expert' .*expert\) was not fine.*: {message}$"):
+    with pytest.raises(ValueError, match=rf"expert 'expert': .*expert was not fine.*: {message}$"):
         load_suite(suite_file)
 
 
