@@ -16,7 +16,8 @@ A run::
 
     found = agents.make("ppo", env, seed=0, directory="runs/0", learning_rate=1e-3)
     records = found.search(episodes=700)
-    best = select(records, env.unwrapped.evaluator, also=[found.greedy_recipe()]).best
+    evaluator = env.unwrapped.evaluator
+    best = agents.selection.select(records, evaluator, also=[found.greedy_recipe()]).best
 """
 
 from importlib import import_module
