@@ -17,8 +17,8 @@ from merge_gym.bank import LayerBank
 from merge_gym.evaluation.cache import ActivationCache, Memo
 from merge_gym.evaluation.chunks import Chunk, Chunks, Inputs
 from merge_gym.evaluation.devices import check_device
-from merge_gym.evaluation.modules import Modules
-from merge_gym.evaluation.sequences import by_example, end_to_end
+from merge_gym.evaluation.modules import Modules, choose_placement
+from merge_gym.evaluation.sequences import by_example
 from merge_gym.evaluation.subsets import Subsets
 from merge_gym.messages import unknown_name
 from merge_gym.recipe import Layer, Recipe
@@ -37,6 +37,8 @@ TOLERANCE = 1e-5
 """How far a logit of the fused path may lie from the plain path's."""
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+PLACEMENTS = (None, "device", "host")
 
 Path = tuple[tuple[int, ...], ...]
 """The numbers of a recipe's layers, segment by segment; equal weights have equal numbers."""
@@ -64,7 +66,8 @@ class Evaluator:
     for each subset, and layers are run with the bank's own tensors. Of the last layer only the
     tokens that the head reads are computed where the adapter offers it (`fused`); this moves
     logits by less than 1e-5, so an example whose two largest logits are closer than twice that is
-    decided by the plain path. Metrics are those of the reference on every example.
+    decided by the plain path. Metrics of language models, where more than the largest logit counts,
+    take the plain path throughout. Metrics are those of the reference on every example.
 
     Args:
         bank: where the recipes' layers come from.
@@ -73,6 +76,9 @@ class Evaluator:
         cache_bytes: budget of remembered hidden states, in bytes; scores may take a sixteenth more.
         dtype: precision of weights and hidden states, such as "bfloat16"; scores then differ from
             the reference's.
+        placement: `device` holds every candidate that was asked for on the device; `host` holds one
+            layer there at a time and copies the others in, for banks larger than its memory. None:
+            `device` on the CPU and where all candidates take at most half of the free memory.
         fused: False follows the reference operation by operation; in float32 on one CPU thread
             its logits are then equal to the bit.
 
@@ -91,8 +97,11 @@ class Evaluator:
         device: str = "cpu",
         cache_bytes: int = 512 * 2**20,
         dtype: str = "float32",
+        placement: str | None = None,
         fused: bool = True,
     ) -> None:
+        if placement not in PLACEMENTS:
+            raise ValueError(f"placement is device, host or None, got {placement!r}")
         if dtype not in DTYPES:
             raise ValueError(unknown_name("dtype", dtype, DTYPES))
         self.bank = bank
@@ -102,7 +111,8 @@ class Evaluator:
         self.counts = Counts()
         self._adapter = bank.suite.adapter
         self._final = list(bank.segments)[-1]
-        self._modules = Modules(bank, self.device, self.dtype)
+        placement = placement or choose_placement(bank, self.device, self.dtype)
+        self._modules = Modules(bank, self.device, self.dtype, placement)
         self._chunks = Chunks(self.subsets, self.device, self.dtype)
         self._stems: dict[Hashable, tuple[Tensor, Any]] = {}
         self._chunk_size = self._calibrate() if fused else PLAIN_CHUNK
@@ -134,7 +144,7 @@ class Evaluator:
         """The head's output for each example of a task, shape (n, classes), float32, on the CPU."""
         self.bank.check(recipe)
         path = self._path(recipe)
-        chunks = self._chunks.deal(task, split, subset, self._chunk_size)
+        chunks = self._chunks.deal(task, split, subset, self._size(task))
         return torch.cat([self._chunk_logits(recipe, path, chunk) for chunk in chunks])
 
     def cost(self, split: str = "search", subset: int | None = None) -> int:
@@ -161,7 +171,7 @@ class Evaluator:
                     self._chunks.labels(chunk),
                     self._chunks.targets(chunk),
                 )
-                for chunk in self._chunks.deal(task, split, subset, self._chunk_size)
+                for chunk in self._chunks.deal(task, split, subset, self._size(task))
             ]
             values = torch.cat(parts).numpy()
             self._memo.put(key, values)
@@ -170,17 +180,16 @@ class Evaluator:
 
     def _path(self, recipe: Recipe) -> Path:
         return tuple(
-            tuple(self._modules.layer(segment, layer)[0] for layer in layers)
+            tuple(self._modules.number(segment, layer) for layer in layers)
             for segment, layers in recipe.segments
         )
 
     def _chunk_logits(self, recipe: Recipe, path: Path, chunk: Chunk) -> Tensor:
         """Logits on the CPU, by the plain path where rounding could decide which comes first."""
         logits = self._run(recipe, path, chunk).float().cpu()
-        if self.fused and self.dtype == torch.float32:
+        if self._is_fused(chunk.task) and self.dtype == torch.float32:
             best = logits.topk(min(2, logits.shape[-1])).values
-            gaps = (best[..., 0] - best[..., -1]).view(len(logits), -1).amin(1)
-            for row in (gaps <= 2 * TOLERANCE).nonzero().flatten().tolist():
+            for row in (best[:, 0] - best[:, -1] <= 2 * TOLERANCE).nonzero().flatten().tolist():
                 plain = self._chunks.around(chunk, row, PLAIN_CHUNK)
                 place = chunk.start + row - plain.start
                 logits[row] = self._run_plainly(recipe, plain)[place].cpu()
@@ -197,7 +206,7 @@ class Evaluator:
                 hidden, context = self._stem(model, segment, inputs, foot)
             else:
                 hidden, context = self._adapter.enter(model, segment, inputs, hidden)
-            hidden = self._climb(segment, layers, numbers, foot, hidden, context)
+            hidden = self._climb(chunk, segment, layers, numbers, foot, hidden, context)
             foot = (foot, numbers)
         assert hidden is not None
         return by_example(self._adapter.tail(model, hidden, inputs), len(chunk))
@@ -210,6 +219,7 @@ class Evaluator:
 
     def _climb(
         self,
+        chunk: Chunk,
         segment: str,
         layers: tuple[Layer, ...],
         numbers: tuple[int, ...],
@@ -224,20 +234,27 @@ class Evaluator:
         if known:
             hidden = cache.get(keys[known])
         for length in range(known + 1, top + 1):
-            _, module = self._modules.layer(segment, layers[length - 1])
+            module = self._modules.layer(segment, layers[length - 1])
             if length == top and segment == self._final:
-                return self._last_layer(module, hidden, context)
+                return self._last_layer(chunk, module, hidden, context)
             hidden = self._adapter.layer(module, hidden, context)
-            self.counts.full += len(hidden)
+            self.counts.full += len(chunk)
             cache.put(keys[length], hidden)
         return hidden
 
-    def _last_layer(self, module: nn.Module, hidden: Tensor, context: Any) -> Tensor:
-        if self.fused and self._adapter.last_layer is not None:
-            self.counts.last += len(hidden)
+    def _last_layer(self, chunk: Chunk, module: nn.Module, hidden: Tensor, context: Any) -> Tensor:
+        if self._is_fused(chunk.task) and self._adapter.last_layer is not None:
+            self.counts.last += len(chunk)
             return self._adapter.last_layer(module, hidden, context)
-        self.counts.full += len(hidden)
+        self.counts.full += len(chunk)
         return self._adapter.layer(module, hidden, context)
+
+    def _is_fused(self, task: str) -> bool:
+        """Only where the largest logit alone counts: other metrics show every rounding."""
+        return self.fused and not METRICS[self.bank.suite.tasks[task].metric].language
+
+    def _size(self, task: str) -> int:
+        return self._chunk_size if self._is_fused(task) else PLAIN_CHUNK
 
     def _run_plainly(self, recipe: Recipe, chunk: Chunk) -> Tensor:
         """Logits of a chunk as the reference computes them, nothing remembered."""
@@ -247,7 +264,7 @@ class Evaluator:
         for segment, layers in recipe.segments:
             hidden, context = self._adapter.enter(model, segment, inputs, hidden)
             for layer in layers:
-                _, module = self._modules.layer(segment, layer)
+                module = self._modules.layer(segment, layer)
                 hidden = self._adapter.layer(module, hidden, context)
         self.counts.full += recipe.depth * len(chunk)
         assert hidden is not None
@@ -257,7 +274,7 @@ class Evaluator:
     def _calibrate(self) -> int:
         """The largest chunk size within a tenth of the least time an example, in one layer."""
         task, segment = next(iter(self.bank.suite.tasks)), next(iter(self.bank.segments))
-        _, module = self._modules.layer(segment, Layer(0, self.bank.sources[0]))
+        module = self._modules.layer(segment, Layer(0, self.bank.sources[0]))
         model = self._modules.model(self.bank.shared, task)
         seconds: dict[int, float] = {}
         for size in CHUNKS:
@@ -272,33 +289,25 @@ class Evaluator:
     @torch.inference_mode()
     def _build_caches(self, cache_bytes: int) -> dict[str, ActivationCache]:
         """A slab for each segment, the budget shared in proportion to depth times width."""
-        widths = self._widths()
+        widths, sequences = self._widths()
         values = sum(widths[segment] * depth for segment, depth in self.bank.segments.items())
-        sequence_bytes = values * self.dtype.itemsize
-        sequences, least = cache_bytes // sequence_bytes, self._chunk_size * self._sequences()
-        if sequences < least:
+        row_bytes = values * self.dtype.itemsize
+        rows, needed = cache_bytes // row_bytes, sequences * max(self._chunk_size, PLAIN_CHUNK)
+        if rows < needed:
             raise ValueError(
                 f"cache_bytes={cache_bytes} does not hold the prefixes of one recipe; with chunks "
-                f"of {self._chunk_size} examples and {least * sequence_bytes // self._chunk_size} "
-                f"bytes an example, give at least {least * sequence_bytes}"
+                f"of {needed} sequences and {row_bytes} bytes a sequence, give at least "
+                f"{needed * row_bytes}"
             )
         return {
-            segment: ActivationCache(depth * sequences, widths[segment], self.dtype, self.device)
+            segment: ActivationCache(depth * rows, widths[segment], self.dtype, self.device)
             for segment, depth in self.bank.segments.items()
         }
 
-    def _sequences(self) -> int:
-        """Sequences of an example, the most over tasks and splits."""
-        return max(
-            len(end_to_end(value)) // len(value)
-            for task in self.bank.suite.tasks.values()
-            for split in task.splits.values()
-            for value in split.inputs.values()
-        )
-
-    def _widths(self) -> dict[str, int]:
-        """Values of a sequence's hidden states in each segment, the most over tasks and splits."""
-        widths = dict.fromkeys(self.bank.segments, 0)
+    def _widths(self) -> tuple[dict[str, int], int]:
+        """Values of a sequence's hidden states in each segment, and sequences of an example; the
+        most over tasks and splits."""
+        widths, sequences = dict.fromkeys(self.bank.segments, 0), 1
         for task in self.bank.suite.tasks.values():
             model = self._modules.model(self.bank.shared, task.name)
             for split in task.splits:
@@ -307,7 +316,8 @@ class Evaluator:
                 for segment in widths:
                     hidden, _ = self._adapter.enter(model, segment, inputs, hidden)
                     widths[segment] = max(widths[segment], hidden[0].numel())
-        return widths
+                    sequences = max(sequences, len(hidden))
+        return widths, sequences
 
 
 def _fastest(call: Callable[[], object], repeats: int = 3) -> float:

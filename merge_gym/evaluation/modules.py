@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Mapping
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -18,21 +19,27 @@ from merge_gym.recipe import Layer, Source
 class Modules:
     """The stems, layers and tails that recipes are run with, built once each.
 
-    On the CPU in float32 their parameters are the bank's tensors; nothing is copied.
-
     Args:
         bank: where the weights come from.
-        device, dtype: where and in what precision they are held.
+        device, dtype: where and in what precision models run.
+        placement: `device`: every layer that was asked for stays on the device; on the CPU, in the
+            bank's own precision, its parameters are the bank's tensors and nothing is copied.
+            `host`: the device holds one layer of each kind, filled from the bank when it is needed.
     """
 
-    def __init__(self, bank: LayerBank, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self, bank: LayerBank, device: torch.device, dtype: torch.dtype, placement: str
+    ) -> None:
         self.bank = bank
-        self.device, self.dtype = device, dtype
+        self.device, self.dtype, self.placement = device, dtype, placement
         self._adapter = bank.suite.adapter
-        self._blueprints: dict[tuple[str, str], nn.Module] = {}
         self._models: dict[tuple[Source, str], PreTrainedModel] = {}
-        self._layers: dict[tuple[str, Layer], tuple[int, nn.Module]] = {}
-        self._by_content: dict[bytes, tuple[int, nn.Module]] = {}
+        self._numbers: dict[tuple[str, Layer], int] = {}
+        self._contents: dict[bytes, int] = {}
+        self._modules: dict[int, nn.Module] = {}
+        self._kinds: dict[tuple[str, str], nn.Module] = {}
+        self._kind = cache(self._find_kind)
+        self._filled: dict[int, int] = {}
 
     def model(self, shared: Source, task: str) -> PreTrainedModel:
         """A model with the shared parameters and the task's head, for stem and tail; it has one
@@ -41,16 +48,33 @@ class Modules:
             self._models[shared, task] = self._build_model(shared, task)
         return self._models[shared, task]
 
-    def layer(self, segment: str, layer: Layer) -> tuple[int, nn.Module]:
-        """A candidate's number, the same for candidates of equal weights, and its module."""
-        if (segment, layer) not in self._layers:
+    def number(self, segment: str, layer: Layer) -> int:
+        """A candidate's number, the same for candidates of equal weights."""
+        if (segment, layer) not in self._numbers:
             tensors = self.bank.layer(layer.source, segment, layer.index)
             content = _digest(segment, layer.index, tensors)
-            if content not in self._by_content:
-                module = self._build_layer(segment, layer.index, tensors)
-                self._by_content[content] = (len(self._by_content), module)
-            self._layers[segment, layer] = self._by_content[content]
-        return self._layers[segment, layer]
+            self._numbers[segment, layer] = self._contents.setdefault(content, len(self._contents))
+        return self._numbers[segment, layer]
+
+    def layer(self, segment: str, layer: Layer) -> nn.Module:
+        """A candidate's module; with `host`, to be used before the next one is asked for."""
+        number = self.number(segment, layer)
+        if self.placement == "host":
+            return self._fill(number, segment, layer)
+        if number not in self._modules:
+            tensors = self.bank.layer(layer.source, segment, layer.index)
+            module = _copy(self._kind(segment, layer.index))
+            module.load_state_dict(self._placed(tensors), assign=True)
+            self._modules[number] = module.to(self.device, self.dtype)
+        return self._modules[number]
+
+    def _fill(self, number: int, segment: str, layer: Layer) -> nn.Module:
+        """The one module of its kind, with the candidate's weights copied in."""
+        module = self._kind(segment, layer.index).to(self.device, self.dtype)
+        if self._filled.get(id(module)) != number:
+            module.load_state_dict(self.bank.layer(layer.source, segment, layer.index))
+            self._filled[id(module)] = number
+        return module
 
     def _build_model(self, shared: Source, task: str) -> PreTrainedModel:
         layers = {name: [0] for name in self.bank.segments}
@@ -61,27 +85,16 @@ class Modules:
         assert all(self._adapter.place(name).part == "layer" for name in missing), missing
         return model.to(self.device, self.dtype)
 
-    def _build_layer(self, segment: str, index: int, tensors: Mapping[str, Tensor]) -> nn.Module:
-        blueprint = self._blueprint(segment, index)
-        configs = {
-            id(module.config): module.config
-            for module in blueprint.modules()
-            if hasattr(module, "config")
-        }
-        module = copy.deepcopy(blueprint, memo=configs)
-        module.load_state_dict(self._placed(tensors), assign=True)
-        return module.to(self.device, self.dtype)
-
-    def _blueprint(self, segment: str, index: int) -> nn.Module:
-        """A module to copy from: the second of its kind, since the first may hold more (T5)."""
+    def _find_kind(self, segment: str, index: int) -> nn.Module:
+        """A module like those of this layer, of any weights: the second of its model, since the
+        first may hold more (T5)."""
         head = self._head_config(next(iter(self.bank.suite.tasks)))
         layers = {name: [0, 0] for name in self.bank.segments} | {segment: [index, index]}
         config = self._adapter.config(layers, head)
         key = (segment, config.to_json_string())
-        if key not in self._blueprints:
-            model = self._skeleton(config)
-            self._blueprints[key] = self._adapter.layers(model)[segment][1]
-        return self._blueprints[key]
+        if key not in self._kinds:
+            self._kinds[key] = self._adapter.layers(self._skeleton(config))[segment][1]
+        return self._kinds[key]
 
     def _head_config(self, task: str) -> PretrainedConfig:
         return self.bank.suite.experts[self.bank.suite.tasks[task].expert].config
@@ -91,6 +104,22 @@ class Modules:
 
     def _placed(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {name: tensor.to(self.device, self.dtype) for name, tensor in tensors.items()}
+
+
+def choose_placement(bank: LayerBank, device: torch.device, dtype: torch.dtype) -> str:
+    """`device` on the CPU, and where all candidates take at most half of the device's free memory;
+    `host` otherwise."""
+    if device.type != "cuda":
+        return "device"
+    free, _ = torch.cuda.mem_get_info(device)
+    values = len(bank.sources) * bank.suite.pretrained.parameters.layout.size
+    return "device" if 2 * values * dtype.itemsize <= free else "host"
+
+
+def _copy(module: nn.Module) -> nn.Module:
+    """A deep copy that shares the configuration."""
+    configs = [part.config for part in module.modules() if hasattr(part, "config")]
+    return copy.deepcopy(module, memo={id(config): config for config in configs})
 
 
 def _digest(segment: str, index: int, tensors: Mapping[str, Tensor]) -> bytes:

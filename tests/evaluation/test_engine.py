@@ -126,10 +126,24 @@ def test_candidates_of_equal_weights_share_their_hidden_states(suite):
 
 def test_weights_are_the_banks_own_tensors(bank, engine):
     layer = Recipe.uniform("average", bank).segments[0][1][0]
-    _, module = engine._modules.layer("layers", layer)
+    module = engine._modules.layer("layers", layer)
     tensors = bank.layer(layer.source, "layers", layer.index)
     for name, parameter in module.named_parameters():
         assert parameter.data_ptr() == tensors[name].data_ptr()
+
+
+def test_a_bank_on_the_host_gives_the_same_bits(bank, reference):
+    engine = Evaluator(bank, subsets=SUBSETS, fused=False, placement="host")
+    for recipe in random_recipes(bank, 10):
+        for task in bank.suite.tasks:
+            expected = reference.logits(recipe, task, subset=0)
+            assert torch.equal(engine.logits(recipe, task, subset=0), expected)
+    assert not engine._modules._modules
+
+
+def test_an_unknown_placement_is_refused(bank):
+    with pytest.raises(ValueError, match="device, host or None, got 'disk'"):
+        Evaluator(bank, placement="disk")
 
 
 def test_a_budget_too_small_for_one_prefix_is_refused_with_the_least_that_does(bank):

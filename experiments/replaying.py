@@ -1,0 +1,325 @@
+"""Recorded searches, and what scoring them again costs."""
+
+from __future__ import annotations
+
+import gc
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from tqdm import tqdm
+from transformers import PretrainedConfig
+
+import agents
+from merge_gym.assembly import assemble
+from merge_gym.bank import LayerBank
+from merge_gym.env import make_env
+from merge_gym.episode import Episode
+from merge_gym.evaluation import Evaluator, ReferenceEvaluator, Scorer
+from merge_gym.evaluation.engine import Counts
+from merge_gym.models import Checkpoint, Layout, Parameters, adapter_for
+from merge_gym.models.parameters import SHARED
+from merge_gym.models.weights import build, own_tensors
+from merge_gym.recipe import Recipe
+from merge_gym.suites import Split, Suite, Task
+
+Play = tuple[Recipe, int]
+"""A scored episode: its recipe, and the subset that it was scored on."""
+
+
+@dataclass
+class Clock:
+    """Seconds of CPU and of the wall, summed over what ran inside `running()`."""
+
+    cpu: float = 0.0
+    wall: float = 0.0
+    parts: list[float] = field(default_factory=list)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        cpu, wall = time.process_time(), time.perf_counter()
+        yield
+        self.parts.append(time.process_time() - cpu)
+        self.cpu += self.parts[-1]
+        self.wall += time.perf_counter() - wall
+
+
+class Clocked:
+    """A Scorer that measures the time another one takes."""
+
+    def __init__(self, evaluator: Scorer) -> None:
+        self.evaluator, self.clock = evaluator, Clock()
+
+    def score(
+        self, recipe: Recipe, split: str = "search", subset: int | None = None
+    ) -> dict[str, float]:
+        with self.clock.running():
+            return self.evaluator.score(recipe, split, subset)
+
+    def cost(self, split: str = "search", subset: int | None = None) -> int:
+        return self.evaluator.cost(split, subset)
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A search as it was played.
+
+    Attributes:
+        plays: its scored episodes, in order.
+        whole: the time of the search, scoring included.
+        scoring: the time of scoring alone.
+    """
+
+    plays: list[Play]
+    whole: Clock
+    scoring: Clock
+
+
+def record(suite: Suite, policy: str, episodes: int, subsets: int, directory: Path) -> Recording:
+    """Let an agent play and keep what it did."""
+    env = make_env(suite=suite, subsets=subsets, dar_horizon=episodes)
+    clocked = Clocked(env.unwrapped.evaluator)
+    env.unwrapped.evaluator = clocked
+    agent, whole = agents.make(policy, env, 0, directory), Clock()
+    with whole.running():
+        records = agent.search(episodes)
+    plays = [
+        (record.recipe, record.subset)
+        for record in records
+        if record.recipe is not None and isinstance(record.subset, int)
+    ]
+    return Recording(plays, whole, clocked.clock)
+
+
+@dataclass(frozen=True)
+class Replay:
+    """The same plays through reference and engine.
+
+    Attributes:
+        reference, engine: their time.
+        asked, executed: layer forwards, in examples through one layer.
+        last: those of `executed` that ran only where the head reads them.
+        flops: floating-point operations per second that the engine executed, in its CPU time.
+    """
+
+    plays: int
+    reference: Clock
+    engine: Clock
+    asked: int
+    executed: int
+    last: int
+    flops: float
+
+    @property
+    def ratio(self) -> float:
+        """How many times less CPU time the engine takes."""
+        return self.reference.cpu / self.engine.cpu
+
+
+def replay(
+    bank: LayerBank, plays: Sequence[Play], subsets: int, block: int = 10, cold: bool = False
+) -> Replay:
+    """Score `plays` with both evaluators, a block with one and then with the other.
+
+    Args:
+        bank: the candidates, all merged before the clocks start.
+        plays: what to score.
+        subsets: S of the recording.
+        block: plays between two changes of evaluator.
+        cold: let the engine forget everything but modules and stems before each play.
+
+    Raises RuntimeError where two rewards differ.
+    """
+    for source in bank.sources:
+        bank.parameters(source)
+    reference, engine = ReferenceEvaluator(bank, subsets), Evaluator(bank, subsets)
+    if cold:
+        _warm_up(engine)
+    clocks = Clock(), Clock()
+    for start in tqdm(range(0, len(plays), block), unit="block", disable=None, leave=False):
+        part = plays[start : start + block]
+        with clocks[0].running():
+            expected = [reference.score(recipe, subset=subset) for recipe, subset in part]
+        scores = []
+        for recipe, subset in part:
+            if cold:
+                engine.forget()
+            with clocks[1].running():
+                scores.append(engine.score(recipe, subset=subset))
+        if scores != expected:
+            raise RuntimeError(f"rewards differ in the plays from {start}: report this")
+    counts, (full, last) = engine.counts, layer_flops(bank)
+    return Replay(
+        plays=len(plays),
+        reference=clocks[0],
+        engine=clocks[1],
+        asked=counts.asked,
+        executed=counts.full + counts.last,
+        last=counts.last,
+        flops=(counts.full * full + counts.last * last) / clocks[1].cpu,
+    )
+
+
+@dataclass(frozen=True)
+class Exactness:
+    """The engine held against the reference on random recipes.
+
+    Attributes:
+        recipes: how many, stacked and skipped layers included.
+        unequal: examples whose metric differs.
+        deviation: the greatest difference between two logits.
+        plain: whether logits are equal to the bit with `fused=False`.
+    """
+
+    recipes: int
+    unequal: int
+    deviation: float
+    plain: bool
+
+
+def exactness(bank: LayerBank, count: int, subsets: int = 10) -> Exactness:
+    """Compare logits and metrics, each recipe on a random subset."""
+    reference, engine = ReferenceEvaluator(bank, subsets), Evaluator(bank, subsets)
+    plain = Evaluator(bank, subsets, fused=False)
+    generator = np.random.default_rng(1)
+    unequal, deviation, same = 0, 0.0, True
+    for _ in tqdm(range(count), unit="recipe", disable=None, leave=False):
+        recipe, subset = random_recipe(bank, generator), int(generator.integers(subsets))
+        values = engine.values(recipe, subset=subset)
+        for task, metric in values.items():
+            expected = reference.logits(recipe, task, subset=subset)
+            classes = expected.argmax(-1)
+            labels = reference.subsets.labels(task, "search", subset)
+            unequal += int(((classes == labels).numpy() != (metric == 1)).sum())
+            logits = engine.logits(recipe, task, subset=subset)
+            deviation = max(deviation, float((logits - expected).abs().max()))
+            same &= torch.equal(plain.logits(recipe, task, subset=subset), expected)
+    return Exactness(count, unequal, deviation, same)
+
+
+def _warm_up(engine: Evaluator) -> None:
+    """Score all uniform recipes, so that modules and stems are there, and count from zero."""
+    for source in engine.bank.sources:
+        for subset in range(engine.subsets.count):
+            engine.score(Recipe.uniform(source, engine.bank), subset=subset)
+    engine.counts = Counts()
+
+
+@torch.inference_mode()
+def layer_flops(bank: LayerBank) -> tuple[int, int]:
+    """Floating-point operations of one example in a whole layer, and in a last layer."""
+    adapter, task = bank.suite.adapter, next(iter(bank.suite.tasks))
+    segment = next(iter(bank.segments))
+    model = assemble(Recipe.uniform(bank.sources[0], bank), bank, task)
+    inputs = bank.suite.tasks[task].splits["search"][:1].inputs
+    hidden, context = adapter.enter(model, segment, inputs, None)
+    module = adapter.layers(model)[segment][0]
+    flops = []
+    for layer in (adapter.layer, adapter.last_layer or adapter.layer):
+        with FlopCounterMode(display=False) as counter:
+            layer(module, hidden, context)
+        flops.append(counter.get_total_flops())
+    return flops[0], flops[1]
+
+
+def gemm_peak(size: int = 1024, repeats: int = 20) -> float:
+    """Floating-point operations per second of the fastest of some float32 matrix products."""
+    left, right = torch.randn(size, size), torch.randn(size, size)
+    clock = Clock()
+    for _ in range(repeats):
+        with clock.running():
+            left @ right
+    return 2 * size**3 / min(clock.parts)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Resident memory over random episodes, in bytes.
+
+    Attributes:
+        budget: `cache_bytes`.
+        bank: the candidates' tensors.
+        before: with suite and bank in memory, before the evaluator is made.
+        samples: {episodes scored: resident bytes}.
+    """
+
+    budget: int
+    bank: int
+    before: int
+    samples: dict[int, int]
+
+
+def memory(bank: LayerBank, episodes: int, budget: int, subsets: int = 10) -> Memory:
+    """Score random episodes, stacking included, and look at the memory every tenth of them."""
+    held = {
+        bank.parameters(source).flat.data_ptr(): bank.parameters(source).flat.nbytes
+        for source in bank.sources
+    }
+    gc.collect()
+    before, samples = resident(), {}
+    engine = Evaluator(bank, subsets, cache_bytes=budget)
+    generator = np.random.default_rng(0)
+    for episode in tqdm(range(1, episodes + 1), unit="episode", disable=None, leave=False):
+        engine.score(random_recipe(bank, generator), subset=int(generator.integers(subsets)))
+        if episode % (episodes // 10) == 0:
+            samples[episode] = resident()
+    return Memory(budget, sum(held.values()), before, samples)
+
+
+def random_recipe(bank: LayerBank, generator: np.random.Generator) -> Recipe:
+    """The recipe of a uniformly random valid walk, skips and stacked layers included."""
+    sizes = tuple(bank.segments.values())
+    episode = Episode(len(bank.sources), sizes, max_steps=None)
+    while not episode.ended:
+        episode.step(int(generator.choice(np.flatnonzero(episode.mask()))))
+    return bank.recipe(episode.taken)
+
+
+def resident() -> int:
+    """Resident memory of this process, in bytes (Linux)."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def random_suite(config: PretrainedConfig, examples: int) -> Suite:
+    """A size, not a problem: random images, and two random experts around a random model.
+
+    Args:
+        config: of an image classifier.
+        examples: of the search split of each of the two tasks.
+    """
+    torch.manual_seed(0)
+    adapter = adapter_for(config)
+    tensors = own_tensors(build(adapter, config))
+    places = {name: adapter.place(name) for name in tensors}
+    layout = Layout.of({places[name]: tuple(tensor.shape) for name, tensor in tensors.items()})
+    grouped = {
+        ((place.segment, place.index) if place.part == "layer" else SHARED, place.name): tensor
+        for name, tensor in tensors.items()
+        for place in [places[name]]
+    }
+    head = {name: tensor for name, tensor in tensors.items() if places[name].part == "head"}
+    parameters = Parameters.gather(layout, grouped)
+
+    def expert(name: str) -> Checkpoint:
+        moved = parameters.flat + 0.02 * torch.randn_like(parameters.flat)
+        return Checkpoint(name, config, Parameters(layout, moved), head, "F32")
+
+    def split(count: int) -> Split:
+        size = (count, config.num_channels, config.image_size, config.image_size)
+        return Split({"pixel_values": torch.randn(size)}, torch.arange(count) % config.num_labels)
+
+    experts = {name: expert(name) for name in ("first", "second")}
+    tasks = {
+        name: Task(name, name, "accuracy", {"search": split(examples), "test": split(1)})
+        for name in experts
+    }
+    pretrained = Checkpoint("random", config, parameters, head, "F32")
+    operators = ("average", "task_arithmetic", "ties")
+    return Suite("random", "", "", pretrained, experts, tasks, operators, "average")
