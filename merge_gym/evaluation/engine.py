@@ -27,8 +27,8 @@ from merge_gym.suites.metrics import METRICS
 PLAIN_CHUNK = 64
 """Examples in one call of the plain path, as in `ReferenceEvaluator`."""
 
-CHUNKS = (16, 32, 64, 128)
-"""Chunk sizes that the calibration tries."""
+CHUNKS = {"cpu": (16, 32, 64, 128), "cuda": (64, 128, 256, 512, 1024)}
+"""Chunk sizes that the calibration tries, by kind of device."""
 
 LONG_CALL = 0.05
 """Seconds of a layer's call from which larger chunks are no longer tried."""
@@ -277,10 +277,10 @@ class Evaluator:
         module = self._modules.layer(segment, Layer(0, self.bank.sources[0]))
         model = self._modules.model(self.bank.shared, task)
         seconds: dict[int, float] = {}
-        for size in CHUNKS:
+        for size in CHUNKS.get(self.device.type, CHUNKS["cpu"]):
             chunk = self._chunks.deal(task, "search", None, size)[0]
             entered = self._adapter.enter(model, segment, self._chunks.inputs(chunk), None)
-            taken = _fastest(partial(self._adapter.layer, module, *entered))
+            taken = _fastest(partial(self._adapter.layer, module, *entered), self.device)
             seconds[size] = taken / len(chunk)
             if len(chunk) < size or taken > LONG_CALL:
                 break
@@ -320,12 +320,13 @@ class Evaluator:
         return widths, sequences
 
 
-def _fastest(call: Callable[[], object], repeats: int = 3) -> float:
+def _fastest(call: Callable[[], object], device: torch.device, repeats: int = 3) -> float:
     """Seconds of the fastest of some calls, after one to warm up."""
-    call()
     taken = []
-    for _ in range(repeats):
+    for _ in range(1 + repeats):
         start = time.perf_counter()
         call()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
         taken.append(time.perf_counter() - start)
-    return min(taken)
+    return min(taken[1:])
