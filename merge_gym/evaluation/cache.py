@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -70,28 +71,28 @@ class ActivationCache:
         return self.slab[:, : shape[1:].numel()]
 
 
-class Memo:
-    """Per-example values by recipe, up to a number of bytes; the least recently used make room."""
+class Memo(Generic[T]):
+    """Values by key, up to a number of bytes in all; the least recently used make room."""
 
     def __init__(self, budget: int) -> None:
         self.budget = budget
         self._used = 0
-        self._values: OrderedDict[Hashable, NDArray[np.float32]] = OrderedDict()
+        self._values: OrderedDict[Hashable, tuple[T, int]] = OrderedDict()
 
-    def get(self, key: Hashable) -> NDArray[np.float32] | None:
-        """What was put under `key`, not to be changed; None if it is not there."""
+    def get(self, key: Hashable) -> T | None:
+        """What was put under `key`; None if it is not there."""
         if key not in self._values:
             return None
         self._values.move_to_end(key)
-        return self._values[key]
+        return self._values[key][0]
 
-    def put(self, key: Hashable, values: NDArray[np.float32]) -> None:
-        """Keep `values`, read-only from here on."""
-        values.flags.writeable = False
-        self._values[key] = values
-        self._used += values.nbytes
+    def put(self, key: Hashable, value: T, size: int) -> None:
+        """Keep `value`, which takes `size` bytes."""
+        self._values[key] = (value, size)
+        self._used += size
         while self._used > self.budget:
-            self._used -= self._values.popitem(last=False)[1].nbytes
+            _, (_, freed) = self._values.popitem(last=False)
+            self._used -= freed
 
     def clear(self) -> None:
         """Forget everything."""

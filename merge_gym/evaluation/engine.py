@@ -73,7 +73,7 @@ class Evaluator:
         bank: where the recipes' layers come from.
         subsets: S, in how many slices the search split is dealt.
         device: where the models run.
-        cache_bytes: budget of remembered hidden states, in bytes; scores may take a sixteenth more.
+        cache_bytes: budget of what is remembered: hidden states of stems and prefixes, and scores.
         dtype: precision of weights and hidden states, such as "bfloat16"; scores then differ from
             the reference's.
         placement: `device` holds every candidate that was asked for on the device; `host` holds one
@@ -114,10 +114,10 @@ class Evaluator:
         placement = placement or choose_placement(bank, self.device, self.dtype)
         self._modules = Modules(bank, self.device, self.dtype, placement)
         self._chunks = Chunks(self.subsets, self.device, self.dtype)
-        self._stems: dict[Hashable, tuple[Tensor, Any]] = {}
         self._chunk_size = self._calibrate() if fused else PLAIN_CHUNK
+        self._stems: Memo[tuple[Tensor, Any]] = Memo(cache_bytes // 8)
+        self._memo: Memo[NDArray[np.float32]] = Memo(cache_bytes // 16)
         self._caches = self._build_caches(cache_bytes)
-        self._memo = Memo(cache_bytes // 16)
 
     def score(
         self, recipe: Recipe, split: str = "search", subset: int | None = None
@@ -174,7 +174,8 @@ class Evaluator:
                 for chunk in self._chunks.deal(task, split, subset, self._size(task))
             ]
             values = torch.cat(parts).numpy()
-            self._memo.put(key, values)
+            values.flags.writeable = False
+            self._memo.put(key, values, values.nbytes)
         self.counts.asked += recipe.depth * len(values)
         return values
 
@@ -212,10 +213,12 @@ class Evaluator:
         return by_example(self._adapter.tail(model, hidden, inputs), len(chunk))
 
     def _stem(self, model: Any, segment: str, inputs: Inputs, key: Hashable) -> tuple[Tensor, Any]:
-        """The foot of the first segment, which all recipes share, remembered for good."""
-        if key not in self._stems:
-            self._stems[key] = self._adapter.enter(model, segment, inputs, None)
-        return self._stems[key]
+        """The foot of the first segment, which all recipes share."""
+        entered = self._stems.get(key)
+        if entered is None:
+            entered = self._adapter.enter(model, segment, inputs, None)
+            self._stems.put(key, entered, entered[0].nbytes)
+        return entered
 
     def _climb(
         self,
@@ -292,12 +295,13 @@ class Evaluator:
         widths, sequences = self._widths()
         values = sum(widths[segment] * depth for segment, depth in self.bank.segments.items())
         row_bytes = values * self.dtype.itemsize
-        rows, needed = cache_bytes // row_bytes, sequences * max(self._chunk_size, PLAIN_CHUNK)
+        slabs = cache_bytes - self._stems.budget - self._memo.budget
+        rows, needed = slabs // row_bytes, sequences * max(self._chunk_size, PLAIN_CHUNK)
         if rows < needed:
             raise ValueError(
                 f"cache_bytes={cache_bytes} does not hold the prefixes of one recipe; with chunks "
                 f"of {needed} sequences and {row_bytes} bytes a sequence, give at least "
-                f"{needed * row_bytes}"
+                f"{-(-needed * row_bytes * 16 // 13)}"
             )
         return {
             segment: ActivationCache(depth * rows, widths[segment], self.dtype, self.device)

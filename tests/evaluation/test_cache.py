@@ -1,6 +1,5 @@
 """The slab of hidden states and the memo of scores."""
 
-import numpy as np
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -55,10 +54,17 @@ def test_the_slab_is_the_only_memory():
 
 
 def test_the_memo_forgets_the_least_recently_read_beyond_its_budget():
-    memo = Memo(budget=3 * 16)
+    memo = Memo(budget=30)
     for key in "abc":
-        memo.put(key, np.zeros(4, np.float32))
+        memo.put(key, key, 10)
     memo.get("a")
-    memo.put("d", np.zeros(4, np.float32))
-    assert memo.get("b") is None
-    assert all(memo.get(key) is not None for key in "acd")
+    memo.put("d", "d", 10)
+    assert {key: memo.get(key) for key in "abcd"} == {"a": "a", "b": None, "c": "c", "d": "d"}
+
+
+def test_a_value_beyond_the_whole_budget_is_not_kept():
+    memo = Memo(budget=30)
+    memo.put("a", "a", 31)
+    assert memo.get("a") is None
+    memo.put("b", "b", 30)
+    assert memo.get("b") == "b"

@@ -10,8 +10,9 @@ from merge_gym import Evaluator, LayerBank, Recipe, ReferenceEvaluator, Source
 from tests.evaluation.recipes import random_recipes, recipes
 
 SUBSETS = 6
-SMALL = 64 * 3 * 5 * 16 * 4 + 1
-"""Bytes for the prefixes of one recipe of the tiny suite: chunk × layers × tokens × width × 4."""
+SMALL = 64 * 3 * 5 * 16 * 4 * 16 // 13 + 1
+"""Just enough for one recipe of the tiny suite: chunk × layers × tokens × width × 4 bytes are 13 of
+16 parts."""
 
 places = st.sampled_from([("search", None), ("search", 0), ("search", 5), ("test", None)])
 several = settings(
@@ -147,8 +148,18 @@ def test_an_unknown_placement_is_refused(bank):
 
 
 def test_a_budget_too_small_for_one_prefix_is_refused_with_the_least_that_does(bank):
-    with pytest.raises(ValueError, match=r"cache_bytes=1000 does not hold .* at least (\d+)"):
-        Evaluator(bank, subsets=SUBSETS, cache_bytes=1000)
+    with pytest.raises(ValueError, match=rf"={SMALL - 2} does not hold .* at least {SMALL}"):
+        Evaluator(bank, subsets=SUBSETS, cache_bytes=SMALL - 2, fused=False)
+    Evaluator(bank, subsets=SUBSETS, cache_bytes=SMALL, fused=False)
+
+
+def test_all_that_is_remembered_fits_the_budget(bank):
+    engine = Evaluator(bank, subsets=SUBSETS, cache_bytes=2**20)
+    for number, recipe in enumerate(random_recipes(bank, 200)):
+        engine.score(recipe, subset=number % SUBSETS)
+    slabs = sum(cache.slab.nbytes for cache in engine._caches.values())
+    assert slabs + engine._memo.budget + engine._stems.budget <= 2**20
+    assert engine._memo._used <= engine._memo.budget
 
 
 def test_a_device_that_is_not_there_is_refused(bank):
