@@ -56,6 +56,5 @@ def found_map(recipe: Recipe, bank: Candidates, title: str) -> Figure:
 
 def save(figure: Figure, file: Path) -> None:
     """Write a PNG under a temporary name and rename it."""
-    temporary = file.with_suffix(".tmp")
-    figure.savefig(temporary, format="png")
-    temporary.replace(file)
+    with replacing(file) as temporary:
+        figure.savefig(temporary, format="png")
