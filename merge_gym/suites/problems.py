@@ -10,23 +10,26 @@ class Problems:
     """Collects errors, and raises them as one."""
 
     def __init__(self) -> None:
-        self.errors: list[OSError | ValueError] = []
+        self._subjects: dict[tuple[type[OSError | ValueError], str], list[str]] = {}
 
     @contextmanager
-    def about(self, what: str) -> Iterator[None]:
-        """Keep what is raised inside, which `what` is the matter of, and go on after the block."""
+    def about(self, subject: str) -> Iterator[None]:
+        """Keep an OSError or ValueError that is raised inside, and go on after the block."""
         try:
             yield
-        except OSError as error:
-            kind = FileNotFoundError if isinstance(error, FileNotFoundError) else OSError
-            self.errors.append(kind(f"{what}: {error}"))
-        except ValueError as error:
-            self.errors.append(ValueError(f"{what}: {error}"))
+        except (OSError, ValueError) as error:
+            kinds = (FileNotFoundError, OSError, ValueError)
+            kind = next(kind for kind in kinds if isinstance(error, kind))
+            self._subjects.setdefault((kind, str(error)), []).append(subject)
 
     def check(self) -> None:
         """Raise what was collected: the one error, or a ValueError that lists them."""
-        if len(self.errors) == 1:
-            raise self.errors[0]
-        if self.errors:
-            listed = "\n".join(f"- {error}" for error in self.errors)
-            raise ValueError(f"{len(self.errors)} things do not fit:\n{listed}")
+        errors = [
+            kind(f"{' and '.join(subjects)}: {message}")
+            for (kind, message), subjects in self._subjects.items()
+        ]
+        if len(errors) == 1:
+            raise errors[0]
+        if errors:
+            listed = "\n".join(f"- {error}" for error in errors)
+            raise ValueError(f"{len(errors)} things do not fit:\n{listed}")

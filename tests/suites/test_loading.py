@@ -277,7 +277,7 @@ def test_an_absent_column_is_refused_with_those_that_are_there(directory):
     file = describe(directory, lambda d: d["tasks"]["low"]["columns"].update(label="digit"))
     with pytest.raises(
         ValueError,
-        match=r"search split of task 'low': there is no column digit, only image, label",
+        match=r"search .* and the test split of task 'low': there is no column digit, only image, label",
     ):
         load_suite(file)
 
@@ -337,3 +337,75 @@ def test_a_csv_of_images_is_refused_in_words(directory):
     file = describe(directory, lambda d: d["tasks"]["low"]["data"].update(test="low-test.csv"))
     with pytest.raises(ValueError, match=r"column 'image' holds .*string.*expected images"):
         load_suite(file)
+
+
+def test_everything_that_needs_no_weights_is_said_at_once(directory, monkeypatch):
+    monkeypatch.setattr(loading_module, "load_checkpoint", pytest.fail)
+    reconfigure(directory, "high", hidden_size=24)
+    (directory / "low" / "model.safetensors").unlink()
+    (directory / "low-test.parquet").unlink()
+    file = describe(directory, lambda d: d["tasks"]["high"]["columns"].update(label="digit"))
+    with pytest.raises(
+        ValueError,
+        match=r"4 things do not fit:\n"
+        r"- expert 'low': .*low holds no \.safetensors.*\n"
+        r"- expert 'high': .*hidden_size is 24.*\n"
+        r"- the test split of task 'low': there is no data file .*\n"
+        r"- the search .*'high' and the test split of task 'high': there is no column digit",
+    ):
+        load_suite(file)
+
+
+def test_everything_that_weights_and_examples_show_is_said_at_once(directory):
+    reweigh(directory, "pretrained", lambda tensors: tensors["vit.layernorm.bias"].fill_(torch.nan))
+    reweigh(directory, "low", lambda tensors: tensors.pop("classifier.bias"))
+    file = rewrite(
+        directory,
+        "high-test.parquet",
+        lambda rows: rows.map(lambda row: {"label": row["label"] + 3}),
+    )
+    with pytest.raises(
+        ValueError,
+        match=r"3 things do not fit:\n- the pretrained model: .*NaN.*\n- expert 'low': .*head.*\n"
+        r"- the test split of task 'high': there are labels",
+    ):
+        load_suite(file)
+
+
+def name_classes(directory, file, names):
+    feature = datasets.ClassLabel(names=names)
+    return rewrite(directory, file, lambda rows: rows.cast_column("label", feature))
+
+
+def test_a_class_without_examples_is_refused_by_its_name(directory):
+    def edit(rows):
+        return rows.filter(lambda row: row["label"] != 2)
+
+    rewrite(directory, "low-search.parquet", edit)
+    file = name_classes(directory, "low-search.parquet", ["zero", "one", "two", "three", "four"])
+    with pytest.raises(ValueError, match=r"search split of task 'low': .*no example .* class two"):
+        load_suite(file)
+
+
+def test_classes_that_are_not_the_heads_are_refused(directory):
+    names = ["zero", "one", "two", "three", "four", "five"]
+    file = name_classes(directory, "low-search.parquet", names)
+    with pytest.raises(ValueError, match=r"its classes are zero, .*five, but the head's LABEL_0"):
+        load_suite(file)
+
+
+def test_classes_in_another_order_than_the_heads_are_refused(directory):
+    names = ["zero", "one", "two", "three", "four"]
+    reconfigure(directory, "low", id2label=dict(enumerate(names)))
+    file = name_classes(directory, "low-search.parquet", names[::-1])
+    with pytest.raises(ValueError, match=r"classes are four, .*zero, but the head's zero, one"):
+        load_suite(file)
+
+
+def test_images_are_brought_to_the_channels_of_the_model(directory, suite):
+    def edit(rows):
+        return rows.map(lambda row: {"image": row["image"].convert("RGB")})
+
+    loaded = load_suite(rewrite(directory, "low-test.parquet", edit))
+    before, after = (s.tasks["low"].splits["test"].inputs["pixel_values"] for s in (suite, loaded))
+    assert torch.equal(before, after)
