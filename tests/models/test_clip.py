@@ -51,6 +51,7 @@ def save_clip(directory: Path) -> None:
         vision_config=SIZES | {"image_size": 8, "patch_size": 4},
         projection_dim=8,
         initializer_factor=10.0,
+        logit_scale_init_value=1.0,
     )
     CLIPModel(config).save_pretrained(directory)
     tokenizer = Tokenizer(models.WordLevel({word: n for n, word in enumerate(WORDS)}, "<end>"))

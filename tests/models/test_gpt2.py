@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import transformers
 
+from merge_gym import LayerBank, Source
 from merge_gym.models import adapter_for
 from tests.models.family import (
     TOLERANCE,
@@ -52,3 +53,9 @@ def test_gpt2_with_scores_divided_by_the_layer_number_is_refused():
     config = transformers.GPT2Config(**SIZES, scale_attn_by_inverse_layer_idx=True)
     with pytest.raises(ValueError, match="scale_attn_by_inverse_layer_idx"):
         adapter_for(config)
+
+
+def test_gpt2_output_matrix_is_a_tensor_of_its_own_only_where_it_is_untied(case):
+    shared = LayerBank(case.suite).shared_tensors(Source.expert("one"))
+    untied = not case.suite.pretrained.config.tie_word_embeddings
+    assert ("lm_head.weight" in shared) == untied

@@ -75,3 +75,11 @@ def test_timm_layer_by_layer_equals_its_forward(case):
 def test_timm_exports_reload_with_equal_logits(case, plain, tmp_path):
     deviations = deviation_when_reloaded(case, tmp_path, plain, PLAIN)
     assert max(deviations.values()) <= TOLERANCE, deviations
+
+
+def test_timm_heads_stay_each_experts_own(case):
+    distilled = "distilled" in case.suite.pretrained.config.architecture
+    names = ("head", "head_dist") if distilled else ("head",)
+    assert case.suite.experts["one"].head.keys() == {
+        f"timm_model.{name}.{kind}" for name in names for kind in ("weight", "bias")
+    }
