@@ -11,6 +11,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from merge_gym.operators._selection import kth_smallest, pieces
+
 Consensus = Literal["mean", "sum"]
 
 
@@ -22,17 +24,19 @@ def work(tensor: Tensor) -> Tensor:
 def task_vectors(
     pretrained: Tensor, experts: Sequence[Tensor], weight: float | Sequence[float] = 1.0
 ) -> list[Tensor]:
-    """Each expert's difference from the pretrained values times its weight, as new tensors."""
+    """Each expert's difference from the pretrained values times its weight, as new tensors that
+    are contiguous."""
     base = work(pretrained)
     factors = weights(weight, len(experts))
     return [
-        (work(expert) - base).mul_(factor) for expert, factor in zip(experts, factors, strict=True)
+        (work(expert) - base).contiguous().mul_(factor)
+        for expert, factor in zip(experts, factors, strict=True)
     ]
 
 
 def add(pretrained: Tensor, task_vector: Tensor) -> Tensor:
-    """The pretrained values moved by a task vector, in the pretrained values' own dtype."""
-    return (work(pretrained) + task_vector).to(pretrained.dtype)
+    """The pretrained values moved by a task vector, which is used up, in their own dtype."""
+    return task_vector.add_(work(pretrained)).to(pretrained.dtype)
 
 
 def weights(weight: float | Sequence[float], experts: int) -> list[float]:
@@ -65,19 +69,19 @@ def kept(density: float, numel: int) -> int:
     return max(1, round(density * numel)) if density > 0 else 0
 
 
-def keep_largest(tensor: Tensor, density: float) -> Tensor:
-    """Set all but the ``density`` share of entries with the largest magnitude to zero.
+def keep_largest_(tensor: Tensor, density: float) -> Tensor:
+    """Set all but the ``density`` share of entries with the largest magnitude to zero, in place.
 
     Entries that tie with the smallest kept magnitude are kept as well, so the outcome depends on
     neither the order of the entries nor the device.
     """
     count = kept(density, tensor.numel())
     if count == 0:
-        return torch.zeros_like(tensor)
-    magnitude = tensor.abs()
-    # kthvalue selects without sorting, and unlike quantile takes more than 2**24 entries.
-    threshold = magnitude.reshape(-1).kthvalue(tensor.numel() - count + 1).values
-    return tensor.where(magnitude >= threshold, 0)
+        return tensor.zero_()
+    threshold = kth_smallest(tensor.abs(), tensor.numel() - count + 1)
+    for (piece,) in pieces(tensor):
+        piece.mul_(piece.abs() >= threshold)
+    return tensor
 
 
 def seeded(generator: torch.Generator | None) -> torch.Generator:
@@ -105,7 +109,7 @@ def drop(
     ``density`` divides by the probability, which preserves each entry's expectation; ``l1``
     restores the sum of magnitudes of this very tensor.
     """
-    left = tensor.where(uniform(tensor, generator) < density, 0)
+    left = tensor * (uniform(tensor, generator) < density)
     if rescale == "density":
         return left / density if density > 0 else left
     remaining = left.abs().sum()
@@ -122,10 +126,14 @@ def agree(vectors: Sequence[Tensor], consensus: Consensus) -> Tensor:
 
     ``mean`` divides by how many agree (the disjoint mean of TIES), ``sum`` does not.
     """
-    sign = elect(vectors)
-    combined, count = torch.zeros_like(sign), torch.zeros_like(sign)
-    for vector in vectors:
-        agreeing = vector * sign > 0
-        combined.add_(vector.where(agreeing, 0))
-        count.add_(agreeing)
-    return combined.div_(count.clamp_(min=1)) if consensus == "mean" else combined
+    combined = torch.zeros_like(vectors[0])
+    for result, *values in pieces(combined, *vectors):
+        sign = elect(values)
+        count = torch.zeros_like(sign)
+        for value in values:
+            agreeing = (value * sign > 0).to(value.dtype)
+            result.addcmul_(value, agreeing)
+            count.add_(agreeing)
+        if consensus == "mean":
+            result.div_(count.clamp_(min=1))
+    return combined

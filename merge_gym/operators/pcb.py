@@ -6,6 +6,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
+from merge_gym.operators._selection import kth_smallest
 from merge_gym.operators._task_vectors import add, task_vectors, total, weights
 from merge_gym.operators.registry import Range, Weight, operator
 
@@ -48,27 +49,24 @@ def pcb(
     for vector, factor in zip(vectors, weights(weight, len(vectors)), strict=True):
         magnitude = vector.abs()
         magnitude.clamp_(_quantile(magnitude, _OUTLIERS), _quantile(magnitude, 1 - _OUTLIERS, 1))
-        within = _stretch(magnitude).square_().mul_(len(vectors)).exp_()
-        score = within.mul_((vector * together).tanh_())
-        score = _top(score, density)
+        score = _stretch_(magnitude.clone()).square_().mul_(len(vectors)).exp_()
+        score.mul_((vector * together).tanh_())
+        if density > 0:
+            _stretch_(score.clamp_(min=_quantile(score, 1 - density)))
+        else:
+            score.zero_()
         scores.add_(score)
-        merged.add_(score * magnitude.copysign_(vector), alpha=factor)
+        merged.addcmul_(score, magnitude.copysign_(vector), value=factor)
     return add(pretrained, merged.div_(scores.clamp_(min=1e-12)))
 
 
 def _quantile(values: Tensor, fraction: float, below: int = 0) -> Tensor:
     """The published code's quantile: the sorted values at ``int(n * fraction) - below``."""
     place = int(values.numel() * fraction - below)
-    return values.reshape(-1).kthvalue(min(max(place, 0) + 1, values.numel())).values
+    return kth_smallest(values, min(max(place, 0) + 1, values.numel()))
 
 
-def _top(score: Tensor, density: float) -> Tensor:
-    if density == 0:
-        return torch.zeros_like(score)
-    return _stretch(score.clamp(min=_quantile(score, 1 - density)))
-
-
-def _stretch(values: Tensor) -> Tensor:
-    """Map the smallest value to 0 and the greatest to 1; equal values all to 0."""
+def _stretch_(values: Tensor) -> Tensor:
+    """Map the smallest value to 0 and the greatest to 1, in place; equal values all to 0."""
     low, high = values.aminmax()
-    return (values - low).div_(torch.where(high > low, high - low, 1))
+    return values.sub_(low).div_(torch.where(high > low, high - low, 1))

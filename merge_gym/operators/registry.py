@@ -356,9 +356,8 @@ def check_tensors(pretrained: Tensor, experts: Sequence[Tensor]) -> None:
                 f"tensors of one shape, dtype and device. Check that the experts were fine-tuned "
                 f"from this pretrained model."
             )
-        finite = torch.isfinite(tensor)
-        if not finite.all():
-            bad = tensor.numel() - int(finite.sum())
+        if not all(bool(torch.isfinite(extreme)) for extreme in tensor.aminmax()):
+            bad = tensor.numel() - int(torch.isfinite(tensor).sum())
             raise ValueError(
                 f"{label} holds {bad} NaN or infinite value{'s' if bad > 1 else ''} out of "
                 f"{tensor.numel()}; repair or leave out that model."

@@ -6,7 +6,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from merge_gym.operators._task_vectors import add, elect, keep_largest, kept, task_vectors
+from merge_gym.operators._task_vectors import add, elect, keep_largest_, kept, task_vectors
 from merge_gym.operators.registry import Range, operator
 
 
@@ -41,7 +41,7 @@ def sce(
     if density < 1:
         variance = torch.stack(vectors).var(dim=0, correction=0)
         count = kept(density, int(variance.count_nonzero()))
-        salient = keep_largest(variance, count / variance.numel()) > 0
+        salient = keep_largest_(variance, count / variance.numel()) > 0
         vectors = [vector.where(salient, 0) for vector in vectors]
     sign = elect(vectors)
     merged, shares = torch.zeros_like(sign), torch.zeros_like(sign)

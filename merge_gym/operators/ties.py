@@ -9,7 +9,7 @@ from merge_gym.operators._task_vectors import (
     Consensus,
     add,
     agree,
-    keep_largest,
+    keep_largest_,
     task_vectors,
 )
 from merge_gym.operators.registry import Range, Weight, operator
@@ -47,5 +47,5 @@ def ties(
     Reinforced Model Merging sums (density 0.3), and its trimming has no effect.
     """
     vectors = task_vectors(pretrained, experts, weight)
-    trimmed = [keep_largest(vector, density) for vector in vectors]
+    trimmed = [keep_largest_(vector, density) for vector in vectors]
     return add(pretrained, agree(trimmed, consensus))

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from merge_gym import operators
-from merge_gym.operators._task_vectors import keep_largest
+from merge_gym.operators._task_vectors import keep_largest_
 from tests.operators.worked import close, merged, tensor
 
 ROOT_HALF = math.sqrt(0.5)
@@ -66,13 +66,13 @@ def test_ties_trims_by_default_to_a_fifth():
 
 
 def test_trimming_keeps_ties_at_the_threshold():
-    close(keep_largest(tensor(1, -2, 2, 3), 0.5), [0, -2, 2, 3])
+    close(keep_largest_(tensor(1, -2, 2, 3), 0.5), [0, -2, 2, 3])
 
 
 def test_trimming_works_beyond_the_size_that_quantile_can_take():
     values = torch.zeros(2**24 + 8)
     values[-3:] = torch.tensor([1.0, -2.0, 3.0])
-    assert keep_largest(values, 2 / values.numel()).nonzero().flatten().tolist() == [
+    assert keep_largest_(values, 2 / values.numel()).nonzero().flatten().tolist() == [
         values.numel() - 2,
         values.numel() - 1,
     ]

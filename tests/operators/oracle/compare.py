@@ -12,7 +12,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,9 +20,8 @@ from torch import Tensor
 
 from merge_gym import operators
 from tests.operators.oracle.cases import CASES, WITHOUT_MERGEKIT, Case
+from tests.operators.oracle.page import PAGE, replace
 
-PAGE = Path("docs/operators.md")
-MARKERS = ("<!-- table: begin -->", "<!-- table: end -->")
 SHAPES = ((40,), (16, 40), (40, 16), (320, 200))
 SEEDS = range(5)
 TOLERANCE = 1e-5
@@ -127,13 +125,6 @@ def table(worst: dict[str, float]) -> str:
     return f"{head}\n{rows}\n\n{note}"
 
 
-def write(content: str) -> None:
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(MARKERS[0])
-    after = rest.partition(MARKERS[1])[2]
-    page = f"{before}{MARKERS[0]}\n{content}\n{MARKERS[1]}{after}"
-    PAGE.write_text(page, encoding="utf-8")
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--write", action="store_true", help=f"update the table in {PAGE}")
@@ -141,7 +132,7 @@ def main() -> int:
     torch.set_num_threads(1)
     worst = greatest_deviations()
     if arguments.write:
-        write(table(worst))
+        replace("table", table(worst))
     wrong = {name: value for name, value in worst.items() if value > TOLERANCE}
     if wrong:
         print(f"These deviate by more than {TOLERANCE}: {wrong}", file=sys.stderr)
