@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -37,14 +38,9 @@ def generic(config: PretrainedConfig) -> ModelAdapter:
     path, size = _longest_list(model)
     name = _depth_field(config, model_class, path, size)
     head = _head(model)
-    logger.warning(
-        "no adapter for model type %r: taking the %d modules in %s as its layers, their number "
-        "from %s, and %s as the task head",
-        config.model_type,
-        size,
-        path,
-        name,
-        ", ".join(head) or "nothing",
+    _say(
+        f"no adapter for model type {config.model_type!r}: taking the {size} modules in {path} as "
+        f"its layers, their number from {name}, and {', '.join(head) or 'nothing'} as the task head"
     )
     through = Through(path)
     return ModelAdapter(
@@ -55,6 +51,12 @@ def generic(config: PretrainedConfig) -> ModelAdapter:
         layer=through.layer,
         tail=through.tail,
     )
+
+
+@cache
+def _say(choice: str) -> None:
+    """Log a choice, once for all checkpoints that it is made for."""
+    logger.warning(choice)
 
 
 def _model_class(config: PretrainedConfig) -> type[PreTrainedModel]:

@@ -7,7 +7,7 @@ import logging
 import pytest
 import transformers
 
-from merge_gym.models import adapter_for
+from merge_gym.models import adapter_for, generic
 from merge_gym.models.adapter import ADAPTERS
 from tests.models.family import (
     TOLERANCE,
@@ -73,6 +73,7 @@ def case(name, tmp_path_factory) -> FamilyCase:
 def test_generic_finds_the_layers_and_the_head_and_says_so(name, case, caplog):
     config = case.suite.pretrained.config
     assert config.model_type not in ADAPTERS
+    generic._say.cache_clear()
     with caplog.at_level(logging.WARNING):
         adapter = adapter_for(config)
     path, head = PATHS[name]
