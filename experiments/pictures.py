@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from merge_gym.candidates import Candidates
+from merge_gym.files import replacing
 from merge_gym.recipe import Recipe
 from merge_gym.rendering import map_figure, recipe_map
 
