@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
@@ -13,6 +14,7 @@ import datasets
 import numpy as np
 import yaml
 from numpy.typing import NDArray
+from omegaconf import OmegaConf
 from PIL import Image
 
 from experiments.image_sources import LabelledImages
@@ -20,8 +22,23 @@ from merge_gym.models import torchvision_shim
 
 torchvision_shim.install()
 
-from transformers import ViTForImageClassification, ViTImageProcessor  # noqa: E402
+from transformers import (  # noqa: E402
+    PreTrainedModel,
+    ViTForImageClassification,
+    ViTImageProcessor,
+)
 from transformers.utils import logging as transformers_logging  # noqa: E402
+
+
+@dataclass(frozen=True)
+class Result:
+    """An expert's accuracy on its own task, after rounding, and how long its training took."""
+
+    seed: int
+    expert: str
+    search: float
+    test: float
+    seconds: float
 
 
 @contextmanager
@@ -45,12 +62,7 @@ def new_directory(directory: Path) -> Iterator[Path]:
 def save_model(model: ViTForImageClassification, directory: Path) -> None:
     """Write the model in float16 with the preprocessing x / 127.5 − 1 of one grey channel."""
     size = {"height": model.config.image_size, "width": model.config.image_size}
-    transformers_logging.disable_progress_bar()
-    try:
-        model.half().save_pretrained(directory)
-    finally:
-        transformers_logging.enable_progress_bar()
-    model.float()
+    save_weights(model, directory)
     ViTImageProcessor(
         do_resize=True,
         size=size,
@@ -60,6 +72,16 @@ def save_model(model: ViTForImageClassification, directory: Path) -> None:
         image_mean=[0.5],
         image_std=[0.5],
     ).save_pretrained(directory)
+
+
+def save_weights(model: PreTrainedModel, directory: Path) -> None:
+    """Write weights and configuration in float16."""
+    transformers_logging.disable_progress_bar()
+    try:
+        model.half().save_pretrained(directory)
+    finally:
+        transformers_logging.enable_progress_bar()
+    model.float()
     for file in directory.iterdir():
         file.chmod(0o644)  # weights come out readable by their owner alone
 
@@ -81,23 +103,31 @@ def save_rows(
         names: their names.
     """
     places = {number: place for place, number in enumerate(classes)}
-    features = datasets.Features(
-        {
-            "image": datasets.Image(),
-            "label": datasets.ClassLabel(names=list(names)),
-            "index": datasets.Value("int32"),
-        }
-    )
+    features = {
+        "image": datasets.Image(),
+        "label": datasets.ClassLabel(names=list(names)),
+        "index": datasets.Value("int32"),
+    }
     columns = {
         "image": [Image.fromarray(image) for image in rows.images],
         "label": [places[int(label)] for label in rows.labels],
         "index": numbers.tolist(),
     }
+    save_table(file, columns, features)
+
+
+def save_table(
+    file: Path, columns: Mapping[str, Sequence[Any]], features: Mapping[str, Any]
+) -> None:
+    """Write columns of these `datasets` features as a parquet file."""
     file.parent.mkdir(parents=True, exist_ok=True)
     shown = datasets.utils.logging.is_progress_bar_enabled()
     datasets.disable_progress_bars()
     try:
-        datasets.Dataset.from_dict(columns, features=features).to_parquet(file)
+        table = datasets.Dataset.from_dict(
+            dict(columns), features=datasets.Features(dict(features))
+        )
+        table.to_parquet(file)
     finally:
         if shown:
             datasets.enable_progress_bars()
@@ -119,3 +149,8 @@ def save_suite_file(file: Path, description: dict[str, Any]) -> None:
 def size_of(directory: Path) -> int:
     """Bytes of all files under `directory`."""
     return sum(file.stat().st_size for file in directory.rglob("*") if file.is_file())
+
+
+def plain(node: Any) -> Any:
+    """A part of the configuration as ordinary dicts and lists."""
+    return OmegaConf.to_container(node, resolve=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,7 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from experiments import training
 from experiments.image_sources import LabelledImages
+from experiments.training import Optimiser
 from merge_gym.models import torchvision_shim
 
 torchvision_shim.install()
@@ -43,31 +44,6 @@ class Examples:
         return len(self.labels)
 
 
-@dataclass(frozen=True)
-class Optimiser:
-    """AdamW's settings that all models share.
-
-    Attributes:
-        weight_decay, batch_size, clip_norm: as usual; the norm is of all gradients together.
-        warm_up: share of the steps in which the rate rises linearly, before a cosine to zero.
-    """
-
-    weight_decay: float
-    batch_size: int
-    clip_norm: float
-    warm_up: float
-
-    def steps(self, examples: int, epochs: int) -> int:
-        return epochs * math.ceil(examples / self.batch_size)
-
-    def factor(self, step: int, steps: int) -> float:
-        """What the learning rate is multiplied by at `step` of `steps`."""
-        warm = max(1, round(self.warm_up * steps))
-        if step < warm:
-            return (step + 1) / warm
-        return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
-
-
 def new_model(
     settings: Mapping[str, float], classes: Sequence[str], seed: int
 ) -> ViTForImageClassification:
@@ -96,35 +72,13 @@ def train(
     seed: int,
     advance: Callable[[], None],
 ) -> None:
-    """Train all parameters and round them to what float16 holds, as they are stored.
+    """Train all parameters on `examples`; see `experiments.training.train`."""
 
-    Args:
-        model: changed in place.
-        examples: what it is trained on.
-        learning_rate: AdamW's, at its greatest.
-        epochs: passes over the examples.
-        optimiser: everything else about the steps.
-        seed: of the order of the examples.
-        advance: called after each step.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    adamw = torch.optim.AdamW(
-        model.parameters(), lr=learning_rate, weight_decay=optimiser.weight_decay, fused=True
-    )
-    steps = optimiser.steps(len(examples), epochs)
-    schedule = torch.optim.lr_scheduler.LambdaLR(adamw, lambda step: optimiser.factor(step, steps))
-    model.train()
-    for _ in range(epochs):
-        order = torch.randperm(len(examples), generator=generator)
-        for batch in order.split(optimiser.batch_size):
-            logits = model(pixel_values=examples.pixels[batch]).logits
-            adamw.zero_grad()
-            cross_entropy(logits, examples.labels[batch]).backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), optimiser.clip_norm)
-            adamw.step()
-            schedule.step()
-            advance()
-    model.half().float().eval()
+    def loss(batch: Tensor) -> Tensor:
+        logits = model(pixel_values=examples.pixels[batch]).logits
+        return cross_entropy(logits, examples.labels[batch])
+
+    training.train(model, loss, len(examples), learning_rate, epochs, optimiser, seed, advance)
 
 
 @torch.inference_mode()

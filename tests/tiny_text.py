@@ -37,15 +37,10 @@ EXPERTS = ("one", "two")
 
 
 def bert(**settings: Any) -> PreTrainedModel:
-    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
-    return BertForSequenceClassification(
-        BertConfig(
-            vocab_size=len(WORDS),
-            intermediate_size=16,
-            max_position_embeddings=12,
-            **sizes | settings,
-        )
-    )
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2}
+    limits = {"num_attention_heads": 2, "max_position_embeddings": 12}
+    config = BertConfig(vocab_size=len(WORDS), **sizes | limits | settings)
+    return BertForSequenceClassification(config)
 
 
 def gpt2(**settings: Any) -> PreTrainedModel:

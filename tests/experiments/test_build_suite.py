@@ -12,8 +12,9 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
+from rich.progress import Progress
 
-from experiments import build_suite
+from experiments import image_suite
 from experiments.image_sources import read_idx_file, read_images
 from experiments.suite_files import new_directory
 from merge_gym import load_suite
@@ -73,7 +74,7 @@ def settings(idx: Path, *overrides: str) -> DictConfig:
 def built(idx: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("suites") / "halves"
     with new_directory(output) as directory:
-        build_suite.build(settings(idx), directory)
+        image_suite.build(settings(idx), directory, Progress(disable=True))
     return output
 
 
@@ -107,7 +108,7 @@ def test_splits_and_training_rows_are_disjoint_and_rightly_labelled(built: Path,
     config = settings(idx)
     parts = {part: read_images(config.data.tasks, part) for part in ("train", "test")}
     for name in config.data.halves:
-        task = build_suite.deal_task(name, config.data, **parts)
+        task = image_suite.deal_task(name, config.data, **parts)
         search = column(built, name, "search", "index")
         assert search == task.search.tolist()
         for seed in config.seeds:
@@ -129,7 +130,7 @@ def test_the_tuned_operator_is_in_the_bank_and_shared(built: Path) -> None:
 
 def test_the_same_settings_give_the_same_files(built: Path, idx: Path, tmp_path: Path) -> None:
     with new_directory(tmp_path / "again") as directory:
-        build_suite.build(settings(idx), directory)
+        image_suite.build(settings(idx), directory, Progress(disable=True))
     first, again = (
         {file.relative_to(root): file.read_bytes() for file in root.rglob("*") if file.is_file()}
         for root in (built, tmp_path / "again")
@@ -145,9 +146,9 @@ def test_a_failed_build_leaves_nothing_behind(
     def fail(*_: object) -> None:
         raise RuntimeError("the disk is full")
 
-    monkeypatch.setattr(build_suite, "save_suite_file", fail)
+    monkeypatch.setattr(image_suite, "save_suite_file", fail)
     with pytest.raises(RuntimeError, match="disk"), new_directory(tmp_path / "out") as directory:
-        build_suite.build(settings(idx, "seeds=[3]"), directory)
+        image_suite.build(settings(idx, "seeds=[3]"), directory, Progress(disable=True))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -167,7 +168,7 @@ def test_a_missing_source_says_what_to_install_or_set(tmp_path: Path) -> None:
 
 def test_too_small_a_source_is_refused_before_training(idx: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="needs 510 training images"):
-        build_suite.build(settings(idx, "data.search=470"), tmp_path)
+        image_suite.build(settings(idx, "data.search=470"), tmp_path, Progress(disable=True))
     assert list(tmp_path.iterdir()) == []
 
 

