@@ -4,7 +4,7 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test lint oracle clean
+.PHONY: demo test lint oracle exports clean
 
 demo: .venv/ready  ## train PPO on the default suite and write runs/demo
 	$(BIN)/python -m experiments.train run_dir=runs/demo
@@ -24,6 +24,9 @@ lint: .venv/ready
 
 oracle: .venv-oracle/ready  ## compare the operators with mergekit's and rewrite the table in docs/operators.md
 	.venv-oracle/bin/python -m tests.operators.oracle.compare --write
+
+exports: .venv/ready .venv-oracle/ready  ## run mergekit on exported recipes and compare the tensors
+	MERGEKIT_BIN=.venv-oracle/bin $(BIN)/python -m pytest tests/test_mergekit_yaml.py
 
 .venv-oracle/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-oracle

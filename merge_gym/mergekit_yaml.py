@@ -16,8 +16,9 @@ from merge_gym.models import lora
 from merge_gym.models.files import local_directory
 from merge_gym.recipe import Layer, Recipe, Source
 
-MODEL_TYPES = ("gpt2", "llama", "mistral", "qwen2", "qwen3")
-"""Families whose layers mergekit can cut, and which have no task head that it would merge."""
+MODEL_TYPES = ("gpt2", "llama", "mistral")
+"""Families whose layers mergekit can cut. It leaves `layer_types` (Qwen) at their old length, moves
+T5's position biases with the layers, and merges task heads."""
 
 Document = dict[str, Any]
 
@@ -54,8 +55,6 @@ def _check_models(bank: LayerBank) -> None:
         raise NotExpressibleError("mergekit merges task heads too, here each expert keeps its own")
     if config.model_type not in MODEL_TYPES:
         raise NotExpressibleError(f"mergekit cannot cut the layers of {config.model_type} so")
-    if len(set(getattr(config, "layer_types", None) or [""])) > 1:
-        raise NotExpressibleError("mergekit does not move the layers' kinds of attention with them")
     for name, expert in bank.suite.experts.items():
         if lora.is_adapter(local_directory(expert.location)):
             raise NotExpressibleError(f"expert {name!r} is an adapter, merged here in its own way")

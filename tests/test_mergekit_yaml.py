@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
+from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, MistralConfig
 
 from merge_gym import LayerBank, Recipe, Source, export
 from merge_gym.mergekit_yaml import NotExpressibleError, mergekit_yaml
@@ -32,6 +32,7 @@ LLAMA = {
 CONFIGS = {
     "tied": LlamaConfig(**LLAMA, tie_word_embeddings=True),
     "untied": LlamaConfig(**LLAMA, tie_word_embeddings=False),
+    "mistral": MistralConfig(**LLAMA, num_key_value_heads=1, sliding_window=3),
     "gpt2": GPT2Config(vocab_size=30, n_positions=12, n_embd=16, n_layer=3, n_head=2),
 }
 ONE, TWO = Source.expert("one"), Source.expert("two")
