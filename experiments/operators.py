@@ -8,9 +8,11 @@ Prints a table and writes operators.json and distances.png into the run's folder
 from __future__ import annotations
 
 import json
-import time
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict
+from itertools import combinations
 from pathlib import Path
+from statistics import fmean
 
 import hydra
 import numpy as np
@@ -21,30 +23,17 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 from tqdm import tqdm
 
 import merge_gym
+from experiments.measuring import Cost, measure
 from experiments.pictures import save
 from experiments.report import Row, reference_row
 from merge_gym import operators
 from merge_gym.bank import LayerBank
+from merge_gym.evaluation import Scorer
 from merge_gym.files import replacing
-
-STATUS = Path("/proc/self/status")
-MEBIBYTE = 2**20
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What building one operator's merge of every parameter took.
-
-    Attributes:
-        seconds: CPU time of the process.
-        mebibytes: growth of the peak resident memory; None where the system does not tell.
-    """
-
-    seconds: float
-    mebibytes: float | None
 
 
 def fitting(bank: LayerBank) -> tuple[list[str], dict[str, str]]:
@@ -52,62 +41,112 @@ def fitting(bank: LayerBank) -> tuple[list[str], dict[str, str]]:
     names, refused = [], {}
     for name in operators.available():
         try:
-            operators.check(name, {}, len(bank.suite.experts))
+            bank.source(name)
             names.append(name)
         except ValueError as error:
             refused[name] = str(error)
     return names, refused
 
 
-def build(name: str, bank: LayerBank) -> Cost:
-    """Merge every parameter with one operator, measuring time and memory."""
-    _reset_peak()
-    before, started = _resident("VmRSS"), time.process_time()
-    bank.parameters(bank.source(name))
-    seconds, after = time.process_time() - started, _resident("VmHWM")
-    return Cost(seconds, None if before is None or after is None else (after - before) / MEBIBYTE)
+def models(names: list[str], bank: LayerBank) -> dict[str, Tensor]:
+    """{name: all parameters as one vector} of the pretrained model, the experts and the merges."""
+    return {
+        "pretrained": bank.suite.pretrained.parameters.flat,
+        **{name: expert.parameters.flat for name, expert in bank.suite.experts.items()},
+        **{name: bank.parameters(bank.source(name)).flat for name in names},
+    }
 
 
-def distances(names: list[str], bank: LayerBank) -> NDArray[np.float64]:
-    """‖a − b‖ between every two merges, relative to the mean norm of the task vectors; (n, n)."""
-    flats = torch.stack([bank.parameters(bank.source(name)).flat for name in names])
-    pretrained = bank.suite.pretrained.parameters.flat
-    experts = [expert.parameters.flat for expert in bank.suite.experts.values()]
-    unit = torch.stack([(expert - pretrained).norm() for expert in experts]).mean()
-    return (torch.cdist(flats[None], flats[None])[0] / unit).double().numpy()
+def distances(models: Mapping[str, Tensor], experts: int) -> NDArray[np.float64]:
+    """‖a − b‖ between every two models, as a multiple of the mean norm of the task vectors; (n, n).
+
+    The first model is the pretrained one, and `experts` experts follow it.
+    """
+    flats = list(models.values())
+    matrix = np.zeros((len(flats), len(flats)))
+    for i, j in combinations(range(len(flats)), 2):
+        matrix[i, j] = matrix[j, i] = float((flats[i].float() - flats[j].float()).norm())
+    return matrix / matrix[0, 1 : 1 + experts].mean()
 
 
 def distance_figure(matrix: NDArray[np.float64], names: list[str]) -> Figure:
     """The distances as a picture."""
-    side = 2.5 + 0.36 * len(names)
-    figure = Figure(figsize=(side, side), dpi=110)
+    side = 3 + 0.3 * len(names)
+    figure = Figure(figsize=(side + 0.8, side), dpi=110, layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(matrix, cmap="viridis")
     axes.set_xticks(range(len(names)), names, rotation=90)
     axes.set_yticks(range(len(names)), names)
-    axes.set_title("distance between merges, in task-vector norms", loc="left", fontsize="medium")
-    figure.colorbar(image, shrink=0.7)
-    figure.set_layout_engine("tight")
+    axes.set_title("How far the models lie apart", loc="left")
+    figure.colorbar(image, shrink=0.7, label="distance / mean norm of the task vectors")
     return figure
 
 
-def cost_table(rows: list[Row], costs: dict[str, Cost], title: str) -> Table:
-    """Scores on the search split in percent, best first, beside what each merge cost."""
+def score_table(rows: list[Row], costs: Mapping[str, Cost], title: str) -> Table:
+    """Accuracies in percent: the experts, then the merges, best on the search split first."""
     tasks = list(rows[0].search)
     table = Table(title=title, title_justify="left")
-    table.add_column("operator")
-    for column in (*tasks, "mean", "CPU seconds", "peak MiB"):
+    table.add_column("%", no_wrap=True)
+    for column in (*tasks, "search\nmean", "test\nmean", "CPU\nseconds", "peak\nMiB"):
         table.add_column(column, justify="right")
-    for row in sorted(rows, key=lambda row: -row.mean("search")):
-        cost = costs[row.name]
-        table.add_row(
-            row.name,
-            *(f"{100 * row.search[task]:.1f}" for task in tasks),
-            f"{100 * row.mean('search'):.1f}",
-            f"{cost.seconds:.3f}",
-            "–" if cost.mebibytes is None else f"{cost.mebibytes:.1f}",
-        )
+    experts = [row for row in rows if row.kind == "expert"]
+    for row in experts:
+        table.add_row(f"expert {row.name}", *_scores(row), end_section=row is experts[-1])
+    merges = [row for row in rows if row.kind == "uniform"]
+    for row in sorted(merges, key=lambda row: -row.mean("search")):
+        table.add_row(row.name, *_scores(row), *_cost(costs[row.name]))
     return table
+
+
+def _scores(row: Row) -> list[str]:
+    values = [*row.search.values(), fmean(row.search.values()), fmean(row.test.values())]
+    return [f"{100 * value:.1f}" for value in values]
+
+
+def _cost(cost: Cost) -> list[str]:
+    memory = "–" if cost.mebibytes is None else f"{cost.mebibytes:.1f}"
+    return [f"{cost.seconds:.3f}", memory]
+
+
+def compare(bank: LayerBank, evaluator: Scorer) -> tuple[list[Row], dict[str, Cost]]:
+    """Score the experts, and build and score every operator's merge of all parameters."""
+    rows = [reference_row(name, bank.source(name), bank, evaluator) for name in bank.suite.experts]
+    costs = {}
+    for name in tqdm(fitting(bank)[0], desc="operators", disable=None):
+        source = bank.source(name)
+        costs[name] = measure(lambda source=source: bank.parameters(source))  # type: ignore[misc]
+        rows.append(reference_row(name, source, bank, evaluator))
+    return rows, costs
+
+
+def write(rows: list[Row], costs: Mapping[str, Cost], bank: LayerBank, directory: Path) -> None:
+    """Leave operators.json and distances.png in `directory`."""
+    flats = models(list(costs), bank)
+    matrix = distances(flats, len(bank.suite.experts))
+    save(distance_figure(matrix, list(flats)), directory / "distances.png")
+    report = {
+        "suite": bank.suite.name,
+        "rows": [
+            asdict(row) | ({"cost": asdict(costs[row.name])} if row.name in costs else {})
+            for row in rows
+        ],
+        "refused": fitting(bank)[1],
+        "distances": {"models": list(flats), "matrix": matrix.round(6).tolist()},
+    }
+    with replacing(directory / "operators.json") as temporary:
+        temporary.write_text(json.dumps(report, indent=2))
+
+
+def show(rows: list[Row], costs: Mapping[str, Cost], bank: LayerBank, console: Console) -> None:
+    """Print the table and what belongs beside it."""
+    title = f"{bank.suite.name}: uniform merges, tasks on the search split"
+    console.print(score_table(rows, costs, title))
+    if told := [name for name in costs if operators.get(name).needs]:
+        console.print(
+            f"The cost of {', '.join(told)} includes running the experts on their inputs."
+        )
+    for reason in fitting(bank)[1].values():
+        console.print(f"Left out: {reason}", soft_wrap=True)
 
 
 @hydra.main(version_base=None, config_path="../conf", config_name="operators_report")
@@ -117,37 +156,14 @@ def main(config: DictConfig) -> None:
     try:
         bank = LayerBank(merge_gym.load_suite(config.suite), operators=[])
         evaluator = merge_gym.Evaluator(bank, subsets=1, device=config.device)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from None
     directory = Path(HydraConfig.get().runtime.output_dir)
-    names, refused = fitting(bank)
-    rows, costs = [], {}
-    for name in tqdm(names, desc="operators", disable=None):
-        costs[name] = build(name, bank)
-        rows.append(reference_row(name, bank.source(name), bank, evaluator))
+    rows, costs = compare(bank, evaluator)
     console = Console()
-    console.print(cost_table(rows, costs, f"{bank.suite.name}, uniform merges, search split, %"))
-    for name, reason in refused.items():
-        console.print(f"{name}: {reason}")
-    save(distance_figure(distances(names, bank), names), directory / "distances.png")
-    with replacing(directory / "operators.json") as temporary:
-        report = [asdict(row) | {"cost": asdict(costs[row.name])} for row in rows]
-        temporary.write_text(json.dumps(report, indent=2))
+    show(rows, costs, bank, console)
+    write(rows, costs, bank, directory)
     console.print(str(directory), soft_wrap=True)
-
-
-def _reset_peak() -> None:
-    """Let VmHWM start again from what is resident now (Linux)."""
-    if STATUS.exists():
-        STATUS.with_name("clear_refs").write_text("5")
-
-
-def _resident(field: str) -> int | None:
-    """Resident memory in bytes: `VmRSS` now, `VmHWM` at the peak."""
-    if not STATUS.exists():
-        return None
-    lines = dict(line.split(":", 1) for line in STATUS.read_text().splitlines())
-    return 1024 * int(lines[field].split()[0])
 
 
 if __name__ == "__main__":
