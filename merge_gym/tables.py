@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +59,7 @@ class Table(Candidates):
         self.shared = candidates.shared
         self.bits, self.labels = bits, labels
         self.subsets = {task: balanced_subsets(of, subsets) for task, of in labels.items()}
-        self.fractions = cache(self._fractions)
+        self._fractions: dict[int | None, dict[str, NDArray[np.float64]]] = {}
 
     def __len__(self) -> int:
         """Number of recipes."""
@@ -95,6 +94,12 @@ class Table(Candidates):
         """Examples that a score stands for."""
         self._check_split(split)
         return sum(len(self._rows(task, subset)) for task in self.labels)
+
+    def fractions(self, subset: int | None = None) -> dict[str, NDArray[np.float64]]:
+        """{task: every recipe's accuracy, shape (recipes,)}; not to be changed."""
+        if subset not in self._fractions:
+            self._fractions[subset] = {task: self._accuracies(task, subset) for task in self.bits}
+        return self._fractions[subset]
 
     def scores(self, subset: int | None = None) -> NDArray[np.float64]:
         """The mean over tasks of every recipe's score, shape (recipes,)."""
@@ -155,16 +160,12 @@ class Table(Candidates):
                 f"{bank.shared} were asked for: leave out operators=, or make another table"
             )
 
-    def _fractions(self, subset: int | None) -> dict[str, NDArray[np.float64]]:
-        """{task: every recipe's accuracy, shape (recipes,)}."""
-        fractions = {}
-        for task, bits in self.bits.items():
-            rows = self._rows(task, subset)
-            chosen = np.zeros(len(self.labels[task]), np.uint8)
-            chosen[rows] = 1
-            right = np.bitwise_count(bits & np.packbits(chosen)).sum(axis=1, dtype=np.int64)
-            fractions[task] = right / len(rows)
-        return fractions
+    def _accuracies(self, task: str, subset: int | None) -> NDArray[np.float64]:
+        rows = self._rows(task, subset)
+        chosen = np.zeros(len(self.labels[task]), np.uint8)
+        chosen[rows] = 1
+        right = np.bitwise_count(self.bits[task] & np.packbits(chosen)).sum(axis=1, dtype=np.int64)
+        return right / len(rows)
 
     def _rows(self, task: str, subset: int | None) -> NDArray[np.int64]:
         if subset is None:

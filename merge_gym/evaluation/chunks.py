@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import torch
@@ -59,15 +58,18 @@ class Chunks:
     def __init__(self, subsets: Subsets, device: torch.device, dtype: torch.dtype) -> None:
         self._subsets = subsets
         self._device, self._dtype = device, dtype
-        self.deal = cache(self._deal)
+        self._dealt: dict[tuple[str, str, int | None, int], list[Chunk]] = {}
 
-    def _deal(self, task: str, split: str, subset: int | None, size: int) -> list[Chunk]:
+    def deal(self, task: str, split: str, subset: int | None, size: int) -> list[Chunk]:
         """All examples in order, `size` at a time; the last chunk may be smaller."""
-        examples = len(self._subsets.labels(task, split, subset))
-        return [
-            Chunk(task, split, subset, start, min(start + size, examples))
-            for start in range(0, examples, size)
-        ]
+        key = (task, split, subset, size)
+        if key not in self._dealt:
+            examples = len(self._subsets.labels(task, split, subset))
+            self._dealt[key] = [
+                Chunk(task, split, subset, start, min(start + size, examples))
+                for start in range(0, examples, size)
+            ]
+        return self._dealt[key]
 
     def around(self, chunk: Chunk, row: int, size: int) -> Chunk:
         """The chunk dealt with `size` that holds the example at `row` of `chunk`."""

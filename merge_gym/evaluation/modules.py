@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Mapping
-from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -37,8 +36,8 @@ class Modules:
         self._numbers: dict[tuple[str, Layer], int] = {}
         self._contents: dict[bytes, int] = {}
         self._modules: dict[int, nn.Module] = {}
-        self._kinds: dict[tuple[str, str], nn.Module] = {}
-        self._kind = cache(self._find_kind)
+        self._kinds: dict[tuple[str, int], nn.Module] = {}
+        self._built: dict[tuple[str, str], nn.Module] = {}
         self._filled: dict[int, int] = {}
 
     def model(self, shared: Source, task: str) -> PreTrainedModel:
@@ -85,16 +84,20 @@ class Modules:
         assert all(self._adapter.place(name).part == "layer" for name in missing), missing
         return model.to(self.device, self.dtype)
 
-    def _find_kind(self, segment: str, index: int) -> nn.Module:
+    def _kind(self, segment: str, index: int) -> nn.Module:
         """A module like those of this layer, of any weights: the second of its model, since the
         first may hold more (T5)."""
-        head = self._head_config(next(iter(self.bank.suite.tasks)))
-        layers = {name: [0, 0] for name in self.bank.segments} | {segment: [index, index]}
-        config = self._adapter.config(layers, head)
-        key = (segment, config.to_json_string())
-        if key not in self._kinds:
-            self._kinds[key] = self._adapter.layers(self._skeleton(config))[segment][1]
-        return self._kinds[key]
+        if (segment, index) not in self._kinds:
+            head = self._head_config(next(iter(self.bank.suite.tasks)))
+            layers = {name: [0, 0] for name in self.bank.segments} | {segment: [index, index]}
+            config = self._adapter.config(layers, head)
+            text = config.to_json_string()
+            if (segment, text) not in self._built:
+                self._built[segment, text] = self._adapter.layers(self._skeleton(config))[segment][
+                    1
+                ]
+            self._kinds[segment, index] = self._built[segment, text]
+        return self._kinds[segment, index]
 
     def _head_config(self, task: str) -> PretrainedConfig:
         return self.bank.suite.experts[self.bank.suite.tasks[task].expert].config
