@@ -3,19 +3,23 @@
     python -m experiments.inspect suite=path/to/suite.yaml
 
 Prints segments, candidates, parameter counts, the norm of every expert's task vector and their
-cosines layer by layer, the splits, and the memory that a run will need; draws the norms and cosines
-into task_vectors.png. Whatever does not fit together is one clear error.
+cosines layer by layer, the splits with their examples per class, and the memory that a run will
+need; draws the norms and cosines into task_vectors.png. Whatever does not fit together is said at
+once, and then nothing is written.
 """
 
 from __future__ import annotations
 
-from itertools import combinations
+from collections.abc import Sequence
+from inspect import signature
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
 import hydra
 import torch
 from hydra.core.hydra_config import HydraConfig
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -27,17 +31,18 @@ import merge_gym
 from experiments.pictures import save
 from merge_gym.bank import LayerBank
 from merge_gym.models.parameters import SHARED, Group
-from merge_gym.suites import Suite
+from merge_gym.suites import Suite, Task
 
 MEBIBYTE = 2**20
 
 
 def task_vectors(suite: Suite, group: Group) -> dict[str, Tensor]:
-    """{expert: its values minus the pretrained ones, flat} in a layer or the shared parameters."""
+    """{expert: its values minus the pretrained ones, flat, float32} in a layer or the shared
+    parameters."""
     pretrained = suite.pretrained.parameters
     span = pretrained.layout.span(group)
     return {
-        name: expert.parameters.flat[span] - pretrained.flat[span]
+        name: expert.parameters.flat[span].float() - pretrained.flat[span].float()
         for name, expert in suite.experts.items()
     }
 
@@ -62,29 +67,43 @@ def task_vector_table(suite: Suite) -> Table:
 
 
 def task_vector_figure(suite: Suite) -> Figure:
-    """Norms and cosines of the task vectors over the layers."""
+    """Norms and cosines of the task vectors over the layers, a line a segment."""
     groups = list(suite.pretrained.parameters.layout.groups)
-    names = [group_name(group) for group in groups]
     vectors = [task_vectors(suite, group) for group in groups]
-    figure = Figure(figsize=(4 + 0.6 * len(groups), 6), dpi=110)
+    figure = Figure(figsize=(4 + 0.5 * len(groups), 6), dpi=110, layout="constrained")
     norms, cosines = figure.subplots(2, sharex=True)
     for expert in suite.experts:
-        norms.plot(names, [float(layer[expert].norm()) for layer in vectors], "o-", label=expert)
+        _draw(norms, groups, [float(layer[expert].norm()) for layer in vectors], expert)
+    cosines.axhline(0, color="0.7", lw=1)
+    cosines.set_prop_cycle(color=["#444444", "#999999", "#7f5539", "#386641", "#9d4edd", "#bc4749"])
     for a, b in combinations(suite.experts, 2):
         values = [float(cosine_similarity(layer[a], layer[b], dim=0)) for layer in vectors]
-        cosines.plot(names, values, "o-", label=f"{a} · {b}")
+        _draw(cosines, groups, values, f"{a} · {b}")
     norms.set_ylabel("‖τ‖")
     norms.set_ylim(bottom=0)
     cosines.set_ylabel("cosine of τ")
-    cosines.axhline(0, color="0.7", lw=1)
     for axes in (norms, cosines):
         axes.grid(color="0.92")
         if axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize="small")
-    cosines.tick_params(axis="x", rotation=45)
+    cosines.set_xticks(range(len(groups)), [group_name(group) for group in groups], rotation=45)
     figure.suptitle(f"task vectors of {suite.name}", x=0.02, ha="left", fontsize="medium")
-    figure.set_layout_engine("tight")
     return figure
+
+
+def _draw(axes: Axes, groups: Sequence[Group], values: Sequence[float], label: str) -> None:
+    """One marker a group; only layers of one segment are joined."""
+    breaks = [n for n in range(1, len(groups)) if groups[n][0] != groups[n - 1][0]]
+    color = None
+    for start, stop in pairwise([0, *breaks, len(groups)]):
+        [line] = axes.plot(
+            range(start, stop),
+            values[start:stop],
+            "o-",
+            color=color,
+            label=label if not start else None,
+        )
+        color = line.get_color()
 
 
 def group_name(group: Group) -> str:
@@ -105,24 +124,49 @@ def overview(bank: LayerBank) -> Table:
     recipes = (len(bank.candidates) + 1) ** layers
     table.add_row("recipes", f"{recipes:,} (each layer once or skipped; going back adds more)")
     for name, task in suite.tasks.items():
-        sizes = ", ".join(f"{len(split):,} {which}" for which, split in task.splits.items())
-        table.add_row(f"task {name}", f"{task.metric}, head of {task.expert}; {sizes} examples")
-    models = 1 + len(bank.candidates)
-    bytes_each = layout.size * suite.pretrained.parameters.flat.element_size()
-    table.add_row(
-        "memory", f"bank {models * bytes_each / MEBIBYTE:,.0f} MiB, data {_data(suite):,.0f} MiB"
-    )
+        lines = [f"{task.metric}, expert {task.expert}"]
+        lines += [f"{which}: {split_size(task, which)}" for which in task.splits]
+        table.add_row(f"task {name}", "\n".join(lines))
+    needs = memory(bank)
+    lines = [f"{size / MEBIBYTE:8,.0f} MiB  {what}" for what, size in needs.items()]
+    lines.append(f"{sum(needs.values()) / MEBIBYTE:8,.0f} MiB  in all, besides Python and torch")
+    table.add_row("memory", "\n".join(lines))
     return table
 
 
-def _data(suite: Suite) -> float:
-    tensors = [
-        tensor
+def split_size(task: Task, which: str) -> str:
+    """How many examples a split has, in all and of each class or right choice, and their shape."""
+    split = task.splits[which]
+    counts = torch.bincount(split.labels).tolist()
+    least, most = min(counts), max(counts)
+    each = f", {least}{f' to {most}' if most > least else ''} per class" if len(counts) > 1 else ""
+    shapes = {"×".join(map(str, value.shape[1:])) for value in split.inputs.values()}
+    return f"{len(split):,} examples{each}; inputs {', '.join(sorted(shapes))}"
+
+
+def memory(bank: LayerBank) -> dict[str, int]:
+    """{what: bytes} that a run with this bank will hold on the CPU, at most."""
+    parameters, candidates = bank.suite.pretrained.parameters, len(bank.candidates)
+    layout, stored = parameters.layout, parameters.flat.element_size()
+    needs = {
+        f"bank: pretrained and {candidates} candidates": (1 + candidates) * layout.size * stored
+    }
+    if parameters.flat.dtype != torch.float32:
+        span = layout.span(SHARED)
+        shared = (span.stop - span.start) * len(bank.suite.tasks)
+        layers = (layout.size - (span.stop - span.start)) * candidates
+        needs["their float32 copies, to be run"] = (shared + layers) * torch.float32.itemsize
+    cache = signature(merge_gym.Evaluator).parameters["cache_bytes"].default
+    return needs | {"remembered activations and scores": cache, "data": _data(bank.suite)}
+
+
+def _data(suite: Suite) -> int:
+    return sum(
+        tensor.nbytes
         for task in suite.tasks.values()
         for split in task.splits.values()
         for tensor in split.inputs.values()
-    ]
-    return sum(tensor.nbytes for tensor in tensors) / MEBIBYTE
+    )
 
 
 @hydra.main(version_base=None, config_path="../conf", config_name="inspect")
@@ -131,8 +175,8 @@ def main(config: DictConfig) -> None:
     torch.set_num_threads(1)
     plain: Any = OmegaConf.to_container(config, resolve=True)
     try:
-        bank = LayerBank(merge_gym.load_suite(config.suite), plain["operators"])
-    except (ValueError, FileNotFoundError) as error:
+        bank = LayerBank(merge_gym.load_suite(config.suite), plain["operators"]["bank"])
+    except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from None
     console = Console()
     console.print(overview(bank))
