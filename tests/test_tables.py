@@ -7,7 +7,7 @@ import pytest
 from experiments.tabulate import tabulate
 from merge_gym import Evaluator, LayerBank, Recipe, ReferenceEvaluator
 from merge_gym.env import ModelMergeEnv
-from merge_gym.tables import count_recipes, load_table, read_rows, write_rows
+from merge_gym.tables import count_recipes, decisions, load_table, read_rows, write_rows
 from tests.evaluation.recipes import random_recipes
 
 SUBSETS = 6
@@ -58,6 +58,14 @@ def test_every_recipe_has_one_place(table):
     recipes = [table.recipe_at(index) for index in range(len(table))]
     assert [table.index(recipe) for recipe in recipes] == list(range(len(table)))
     assert len(set(recipes)) == len(table)
+
+
+def test_merging_maps_lead_to_the_recipes_places(table):
+    maps = np.zeros((len(table), 4, 3), np.float32)
+    for index in range(len(table)):
+        for layer, source in decisions(index, 4, 3):
+            maps[index, source, layer] = 1
+    np.testing.assert_array_equal(table.indices(maps), np.arange(len(table)))
 
 
 def test_optimum_and_rank_agree_with_a_count_by_hand(bank, table):
