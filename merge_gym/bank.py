@@ -14,7 +14,7 @@ from merge_gym.messages import unknown_name
 from merge_gym.models import Parameters
 from merge_gym.models.parameters import SHARED
 from merge_gym.recipe import Source
-from merge_gym.statistics import Statistics, collect
+from merge_gym.statistics import Statistics, check_data, collect
 from merge_gym.suites import Suite
 
 SourceLike = str | Mapping[str, Any] | Source
@@ -37,7 +37,7 @@ class LayerBank(Candidates):
 
     Raises:
         ValueError: an unknown operator, a hyper-parameter out of range, the same candidate twice,
-            an operator that looks at data where an expert has no task.
+            an operator that looks at data where the suite has none that it can use.
     """
 
     def __init__(
@@ -95,8 +95,7 @@ class LayerBank(Candidates):
         name = settings["name"]
         given = {key: value for key, value in settings.items() if key != "name"}
         checked = operator_registry.check(name, given, len(self.suite.experts))
-        if operator_registry.get(name).needs:
-            self._check_every_expert_has_a_task(name)
+        check_data(name, self.suite)
         return Source.operator(name, **checked)
 
     def _known(self, source: Source) -> Source:
@@ -113,14 +112,6 @@ class LayerBank(Candidates):
                     f"candidate {self.candidates[index]!r} is in the bank twice; give each "
                     f"operator other hyper-parameters, and no expert an operator's name"
                 )
-
-    def _check_every_expert_has_a_task(self, operator: str) -> None:
-        served = {task.expert for task in self.suite.tasks.values()}
-        if idle := [name for name in self.suite.experts if name not in served]:
-            raise ValueError(
-                f"operator {operator!r} runs each expert on inputs of its own task, but no task "
-                f"belongs to {', '.join(idle)}: leave the operator out, or give them tasks"
-            )
 
     def _build(self, source: Source) -> Parameters:
         if source.kind == "expert":

@@ -15,12 +15,32 @@ from torch import Tensor, nn
 
 from merge_gym.models.parameters import SHARED, Slot
 from merge_gym.models.weights import build, fill
-from merge_gym.operators import Statistic
+from merge_gym.operators import Statistic, get
 from merge_gym.suites import Suite
+from merge_gym.suites.metrics import METRICS
 
 Statistics = Mapping[int, Tensor]
 
 BATCH = 32
+
+
+def check_data(operator: str, suite: Suite) -> None:
+    """ValueError where the operator needs statistics that the suite's tasks cannot give."""
+    kind = get(operator).needs
+    if kind is None:
+        return
+    served = {task.expert for task in suite.tasks.values()}
+    if idle := [name for name in suite.experts if name not in served]:
+        raise ValueError(
+            f"operator {operator!r} runs each expert on inputs of its own task, but no task "
+            f"belongs to {', '.join(idle)}: leave the operator out, or give them tasks"
+        )
+    language = [name for name, task in suite.tasks.items() if METRICS[task.metric].language]
+    if kind == "fisher" and language:
+        raise ValueError(
+            f"operator {operator!r} needs the probabilities of classes, but {', '.join(language)} "
+            f"scores the tokens of a language model: leave the operator out"
+        )
 
 
 def collect(kind: Statistic, suite: Suite) -> list[Statistics]:
@@ -53,21 +73,13 @@ def fisher_diagonals(suite: Suite, expert: str) -> Statistics:
     The mean over examples of the expected squared gradient of log p(y | x), the expectation taken
     over every class y with the probability that the expert itself gives it. It costs as many
     backward passes as there are classes, for each example by itself.
-
-    Raises ValueError for a model that does not classify.
     """
     slots, model = _slots(suite), _model(suite, expert)
     tensors = {slots[name]: p for name, p in model.named_parameters() if name in slots}
     sums = {slot.start: torch.zeros_like(tensor) for slot, tensor in tensors.items()}
     examples = 0
     for inputs in _batches(suite, expert, 1):
-        logits = model(**inputs).logits
-        if logits.dim() != 2:
-            raise ValueError(
-                f"the Fisher information is computed over classes, but expert {expert!r} gives "
-                f"logits of shape {tuple(logits.shape)}: leave the operator 'fisher' out"
-            )
-        _add_fisher(sums, tensors, logits[0].log_softmax(dim=-1))
+        _add_fisher(sums, tensors, model(**inputs).logits[0].log_softmax(dim=-1))
         examples += 1
     return {start: squares / examples for start, squares in sums.items()}
 
@@ -121,9 +133,14 @@ def _model(suite: Suite, expert: str) -> nn.Module:
 
 
 def _batches(suite: Suite, expert: str, size: int) -> Iterator[Mapping[str, Tensor]]:
-    """The inputs of the expert's tasks on the search split."""
+    """The inputs of the expert's tasks on the search split; several sequences of one example
+    stand one below the other."""
     for task in suite.tasks.values():
         if task.expert == expert:
             split = task.splits["search"]
             for start in range(0, len(split), size):
-                yield split[start : start + size].inputs
+                inputs = split[start : start + size].inputs
+                yield {
+                    name: value if value.is_floating_point() else value.flatten(0, -2)
+                    for name, value in inputs.items()
+                }

@@ -6,12 +6,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from merge_gym import LayerBank, Recipe, operators
+from merge_gym import LayerBank, Recipe, load_suite, operators
 from merge_gym.assembly import assemble
 from merge_gym.statistics import collect
+from tests import tiny_text
 from tests.tiny import two_segment_suite
 
-NAMED = {"gram": "vit.layers.1.mlp.fc2.weight", "fisher": "vit.layernorm.weight"}
+WORDS = ((1, "good"), (0, "bad"), (1, "very good"), (0, "very bad"))
 
 
 @pytest.fixture(scope="module")
@@ -155,10 +156,50 @@ def test_an_expert_without_a_task_is_refused_before_any_work(name):
         LayerBank(two_segment_suite(), [name])
 
 
-def test_fisher_of_a_model_that_does_not_classify_is_refused(small, monkeypatch):
-    def tokens(model, **inputs):
-        return type("Output", (), {"logits": torch.zeros(1, 4, 9)})
+def language_suite(suite):
+    """Tasks of language models in name, and nothing else of them."""
+    return dataclasses.replace(
+        suite,
+        tasks={
+            name: dataclasses.replace(task, metric="exact_match")
+            for name, task in suite.tasks.items()
+        },
+    )
 
-    monkeypatch.setattr(small.adapter.model_class(), "forward", tokens)
-    with pytest.raises(ValueError, match=r"'low' gives logits of shape \(1, 4, 9\): leave"):
-        collect("fisher", small)
+
+def test_fisher_of_language_models_is_refused_before_any_work(small):
+    with pytest.raises(ValueError, match="'fisher' needs the probabilities of classes, but low"):
+        LayerBank(language_suite(small), ["fisher"])
+    assert LayerBank(language_suite(small), ["regmean"]).candidates[-1] == "regmean"
+
+
+@pytest.mark.parametrize(
+    ("family", "rows", "task"),
+    [
+        (
+            "bert",
+            [{"text": f"the film is {word}", "label": label} for label, word in WORDS],
+            {"columns": {"input": "text", "label": "label"}},
+        ),
+        (
+            "t5",
+            [{"text": f"the film is {w} ?", "of": ["yes", "no"], "label": n} for n, w in WORDS],
+            {
+                "columns": {"input": "text", "choices": "of", "label": "label"},
+                "metric": "multiple_choice",
+            },
+        ),
+    ],
+)
+def test_every_linear_layer_of_a_text_model_has_a_gram_matrix(tmp_path, family, rows, task):
+    suite = load_suite(tiny_text.write_suite(tmp_path, family, task, rows))
+    suite = dataclasses.replace(suite, experts={"one": suite.experts["one"]})
+    [grams] = collect("gram", suite)
+    others = ("embed", "norm", "shared", "attention_bias", ".bias")
+    linear = {
+        start
+        for name, start in starts(suite).items()
+        if not any(part in name.lower() for part in others)
+    }
+    assert set(grams) == linear
+    assert all(bool(gram.any()) for gram in grams.values())

@@ -36,7 +36,7 @@ def karcher(
     Scope: ``tensor``, as in mergekit.
 
     Source: Karcher 1977, "Riemannian center of mass and mollifier smoothing"; for merging models,
-    mergekit's ``karcher`` and arXiv:2603.04972.
+    mergekit's ``karcher`` and Wang et al. 2026, arXiv:2603.04972.
 
     Elsewhere: mergekit does the same steps; it treats norms below 1e-5 as zero.
     """

@@ -38,7 +38,7 @@ def ties(
 
     Scope: ``model``, the published code trims over the whole flattened model.
 
-    Source: Yadav et al. 2023, "TIES-Merging", arXiv:2306.01708, algorithm 1.
+    Source: Yadav et al. 2023, "TIES-Merging", arXiv:2306.01708.
 
     Elsewhere: the authors' code keeps one entry more than the share, and gives a cancelled entry
     the majority sign of the whole model. mergekit trims each tensor by itself, its default density
