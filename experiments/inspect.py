@@ -10,6 +10,7 @@ once, and then nothing is written.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from inspect import signature
 from itertools import combinations, pairwise
@@ -51,10 +52,10 @@ def task_vector_table(suite: Suite) -> Table:
     """A row for each layer: parameters, ‖τ‖ of each expert, cosine of each pair of experts."""
     pairs = list(combinations(suite.experts, 2))
     table = Table(title="task vectors τ = expert − pretrained", title_justify="left")
-    table.add_column("layer")
-    columns = ["parameters", *(f"‖τ‖ {name}" for name in suite.experts)]
-    for column in (*columns, *(f"cos({a}, {b})" for a, b in pairs)):
-        table.add_column(column, justify="right")
+    table.add_column("layer", no_wrap=True)
+    columns = ["parameters", *(f"‖τ‖\n{name}" for name in suite.experts)]
+    for column in (*columns, *(f"cosine\n{a}\n{b}" for a, b in pairs)):
+        table.add_column(column, justify="right", no_wrap=True)
     for group in suite.pretrained.parameters.layout.groups:
         vectors = task_vectors(suite, group)
         table.add_row(
@@ -178,7 +179,7 @@ def main(config: DictConfig) -> None:
         bank = LayerBank(merge_gym.load_suite(config.suite), plain["operators"]["bank"])
     except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from None
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=120)
     console.print(overview(bank))
     console.print(task_vector_table(bank.suite))
     picture = Path(HydraConfig.get().runtime.output_dir) / "task_vectors.png"
