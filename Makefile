@@ -6,8 +6,8 @@ export OMP_NUM_THREADS ?= 1
 
 .PHONY: demo test lint oracle exports clean
 
-demo: .venv/ready  ## train PPO on the default suite and write runs/demo
-	$(BIN)/python -m experiments.train run_dir=runs/demo
+demo: .venv/ready  ## train PPO on the default suite; the run is a new folder under runs/
+	$(BIN)/python -m experiments.train
 
 test: .venv/ready  ## the tests, with branch coverage
 	$(BIN)/python -m pytest -n 2 --cov --cov-fail-under=95
