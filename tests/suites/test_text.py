@@ -218,6 +218,19 @@ def test_choices_may_stand_in_a_column_each(tmp_path):
             "'accuracy' needs columns for input, label: got",
         ),
         (
+            "bert",
+            {"columns": {"input": "text", "label": ["label"]}},
+            TEXTS,
+            r"'label' is one column for the metric 'accuracy', got \['label'\]",
+        ),
+        ("bert", {"columns": {"input": ["text"] * 3, "label": "label"}}, TEXTS, "'input' is one"),
+        (
+            "t5",
+            {"columns": {"input": ["text", "other"], "target": "other"}, "metric": "exact_match"},
+            TEXTS,
+            "'input' is one column for the metric 'exact_match'",
+        ),
+        (
             "gpt2",
             {"columns": {"target": "text"}, "metric": "inverse_perplexity"},
             TEXTS,
