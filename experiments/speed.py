@@ -59,9 +59,9 @@ def searches(config: DictConfig, directory: Path) -> dict[str, tuple[Recording, 
     for policy in config.policies:
         for scale in config.scales:
             name, subsets = f"{policy}, scale {scale:g}", round(1 / scale)
-            print(name, flush=True)
             recording = record(suite, policy, config.episodes, subsets, directory / name)
             done[name] = recording, replay(bank, recording.plays, subsets)
+            _say(name, done[name][1])
     return done
 
 
@@ -76,10 +76,10 @@ def cold_scores(config: DictConfig) -> dict[str, Replay]:
     done = {}
     for name, bank in banks.items():
         for scale in config.cold_scales:
-            print(f"cold, {name}, scale {scale:g}", flush=True)
-            subsets = round(1 / scale)
+            case, subsets = f"{name}, scale {scale:g}", round(1 / scale)
             plays = cold_plays(bank, config.cold_recipes, subsets, generator)
-            done[f"{name}, scale {scale:g}"] = replay(bank, plays, subsets, block=1, cold=True)
+            done[case] = replay(bank, plays, subsets, block=1, cold=True)
+            _say(case, done[case])
     return done
 
 
@@ -152,6 +152,15 @@ def memory_table(seen: Memory) -> Table:
         above = (resident - seen.before) / MEBIBYTE
         table.add_row(f"{episodes}", f"{resident / MEBIBYTE:.0f}", f"{above:.0f}")
     return table
+
+
+def _say(name: str, run: Replay) -> None:
+    executed = run.executed / run.asked
+    print(
+        f"{name}: {run.reference.cpu:.1f} s and {run.engine.cpu:.1f} s of CPU, "
+        f"{run.ratio:.2f} times less; {executed:.1%} of the layers executed",
+        flush=True,
+    )
 
 
 def _table(title: str, *columns: str) -> Table:
