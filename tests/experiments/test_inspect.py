@@ -47,9 +47,8 @@ def test_the_overview_names_model_segments_candidates_tasks_and_memory(bank: Lay
 
 def test_a_split_of_texts_shows_their_length(tmp_path: Path) -> None:
     task = {"columns": {"input": "text", "choices": "options", "label": "label"}}
-    rows = [
-        {"text": "very " * (n + 1), "options": ["yes", "no", "one"], "label": n % 3} for n in range(12)
-    ]
+    options = ["yes", "no", "one"]
+    rows = [{"text": "very " * (n + 1), "options": options, "label": n % 3} for n in range(12)]
     file = tiny_text.write_suite(tmp_path, "gpt2", task | {"metric": "multiple_choice"}, rows)
     found = load_suite(file).tasks["task"]
     assert inspect.split_size(found, "search") == "6 examples, 2 per class; inputs 3×12"
