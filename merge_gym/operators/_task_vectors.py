@@ -5,7 +5,7 @@ each task vector (*sparsify*) followed by a way to combine them (*consensus*); b
 Half-precision values are computed in float32 and cast back once, at the end.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
 import torch
@@ -21,17 +21,21 @@ def work(tensor: Tensor) -> Tensor:
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
+def one_by_one(
+    pretrained: Tensor, experts: Sequence[Tensor], weight: float | Sequence[float] = 1.0
+) -> Iterator[Tensor]:
+    """Each expert's difference from the pretrained values times its weight, as a new contiguous
+    tensor that is made when its turn comes: whole models need not be in memory all at once."""
+    base = work(pretrained)
+    for expert, factor in zip(experts, weights(weight, len(experts)), strict=True):
+        yield (work(expert) - base).contiguous().mul_(factor)
+
+
 def task_vectors(
     pretrained: Tensor, experts: Sequence[Tensor], weight: float | Sequence[float] = 1.0
 ) -> list[Tensor]:
-    """Each expert's difference from the pretrained values times its weight, as new tensors that
-    are contiguous."""
-    base = work(pretrained)
-    factors = weights(weight, len(experts))
-    return [
-        (work(expert) - base).contiguous().mul_(factor)
-        for expert, factor in zip(experts, factors, strict=True)
-    ]
+    """The task vectors of ``one_by_one``, as a list."""
+    return list(one_by_one(pretrained, experts, weight))
 
 
 def add(pretrained: Tensor, task_vector: Tensor) -> Tensor:
@@ -46,9 +50,13 @@ def weights(weight: float | Sequence[float], experts: int) -> list[float]:
     return [weight] * experts
 
 
-def total(tensors: Sequence[Tensor]) -> Tensor:
+def total(tensors: Iterable[Tensor]) -> Tensor:
     """The sum of the tensors, in one new tensor."""
-    return weighted_sum(tensors, [1.0] * len(tensors))
+    remaining = iter(tensors)
+    result = next(remaining).clone()
+    for tensor in remaining:
+        result.add_(tensor)
+    return result
 
 
 def weighted_sum(tensors: Sequence[Tensor], factors: Sequence[float]) -> Tensor:
@@ -69,16 +77,21 @@ def kept(density: float, numel: int) -> int:
     return max(1, round(density * numel)) if density > 0 else 0
 
 
+def smallest_kept(tensor: Tensor, density: float) -> Tensor:
+    """The smallest of the ``density`` share of the largest magnitudes; infinity if none is kept."""
+    count = kept(density, tensor.numel())
+    if count == 0:
+        return torch.full_like(tensor.view(-1)[0], torch.inf)
+    return kth_smallest(tensor.abs(), tensor.numel() - count + 1)
+
+
 def keep_largest_(tensor: Tensor, density: float) -> Tensor:
     """Set all but the ``density`` share of entries with the largest magnitude to zero, in place.
 
     Entries that tie with the smallest kept magnitude are kept as well, so the outcome depends on
     neither the order of the entries nor the device.
     """
-    count = kept(density, tensor.numel())
-    if count == 0:
-        return tensor.zero_()
-    threshold = kth_smallest(tensor.abs(), tensor.numel() - count + 1)
+    threshold = smallest_kept(tensor, density)
     for (piece,) in pieces(tensor):
         piece.mul_(piece.abs() >= threshold)
     return tensor

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from merge_gym.operators._task_vectors import add, task_vectors, weighted_sum, weights
+from merge_gym.operators._task_vectors import add, one_by_one, total, weights
 from merge_gym.operators.registry import Weight, operator
 
 
@@ -29,8 +29,7 @@ def balanced_task_arithmetic(
 
     Source: merge_gym's own. Neither mergekit nor a paper's code has it in this form.
     """
-    vectors = task_vectors(pretrained, experts)
-    norms = [float(vector.norm()) for vector in vectors]
+    norms = [float(vector.norm()) for vector in one_by_one(pretrained, experts)]
     mean = sum(norms) / len(norms)
     factors = [
         factor * mean / norm if norm > 0 else 0.0
@@ -40,4 +39,4 @@ def balanced_task_arithmetic(
             strict=True,
         )
     ]
-    return add(pretrained, weighted_sum(vectors, factors))
+    return add(pretrained, total(one_by_one(pretrained, experts, factors)))

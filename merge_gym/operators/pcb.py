@@ -6,8 +6,8 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from merge_gym.operators._selection import kth_smallest
-from merge_gym.operators._task_vectors import add, task_vectors, total, weights
+from merge_gym.operators._selection import kth_smallest, pieces
+from merge_gym.operators._task_vectors import add, one_by_one, total, weights
 from merge_gym.operators.registry import Range, Weight, operator
 
 _OUTLIERS = 1e-4
@@ -43,14 +43,15 @@ def pcb(
     normalised instead of raw task vectors inside tanh, keeps 5 % and uses λ = 1.2; the paper
     writes softmax where both files have exp and tanh. mergekit does not have it.
     """
-    vectors = task_vectors(pretrained, experts)
-    together = total(vectors)
+    together = total(one_by_one(pretrained, experts))
     merged, scores = torch.zeros_like(together), torch.zeros_like(together)
-    for vector, factor in zip(vectors, weights(weight, len(vectors)), strict=True):
+    factors = weights(weight, len(experts))
+    for vector, factor in zip(one_by_one(pretrained, experts), factors, strict=True):
         magnitude = vector.abs()
         magnitude.clamp_(_quantile(magnitude, _OUTLIERS), _quantile(magnitude, 1 - _OUTLIERS, 1))
-        score = _stretch_(magnitude.clone()).square_().mul_(len(vectors)).exp_()
-        score.mul_((vector * together).tanh_())
+        score = _stretch_(magnitude.clone()).square_().mul_(len(experts)).exp_()
+        for part, own, sum_of_all in pieces(score, vector, together):
+            part.mul_((own * sum_of_all).tanh_())
         if density > 0:
             _stretch_(score.clamp_(min=_quantile(score, 1 - density)))
         else:

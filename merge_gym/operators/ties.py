@@ -3,13 +3,16 @@
 from collections.abc import Sequence
 from typing import Annotated
 
+import torch
 from torch import Tensor
 
+from merge_gym.operators._selection import pieces
 from merge_gym.operators._task_vectors import (
     Consensus,
     add,
     agree,
-    keep_largest_,
+    one_by_one,
+    smallest_kept,
     task_vectors,
 )
 from merge_gym.operators.registry import Range, Weight, operator
@@ -46,6 +49,13 @@ def ties(
     positive, and divides by the agreeing experts' weights instead of their number. The code of
     Reinforced Model Merging sums (density 0.3), and its trimming has no effect.
     """
-    vectors = task_vectors(pretrained, experts, weight)
-    trimmed = [keep_largest_(vector, density) for vector in vectors]
-    return add(pretrained, agree(trimmed, consensus))
+    thresholds = [
+        smallest_kept(vector, density) for vector in one_by_one(pretrained, experts, weight)
+    ]
+    merged = torch.empty_like(pretrained, memory_format=torch.contiguous_format)
+    given = [pretrained.contiguous(), *(expert.contiguous() for expert in experts)]
+    for result, base, *models in pieces(merged, *given):
+        vectors = task_vectors(base, models, weight)
+        trimmed = [v.mul_(v.abs() >= least) for v, least in zip(vectors, thresholds, strict=True)]
+        result.copy_(add(base, agree(trimmed, consensus)))
+    return merged
