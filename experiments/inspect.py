@@ -153,10 +153,8 @@ def memory(bank: LayerBank) -> dict[str, int]:
         f"bank: pretrained and {candidates} candidates": (1 + candidates) * layout.size * stored
     }
     if parameters.flat.dtype != torch.float32:
-        span = layout.span(SHARED)
-        shared = (span.stop - span.start) * len(bank.suite.tasks)
-        layers = (layout.size - (span.stop - span.start)) * candidates
-        needs["their float32 copies, to be run"] = (shared + layers) * torch.float32.itemsize
+        copies = candidates * layout.size * torch.float32.itemsize
+        needs["their float32 copies, to be run"] = copies
     cache = signature(merge_gym.Evaluator).parameters["cache_bytes"].default
     return needs | {"remembered activations and scores": cache, "data": _data(bank.suite)}
 

@@ -33,6 +33,7 @@ class Modules:
         self.device, self.dtype, self.placement = device, dtype, placement
         self._adapter = bank.suite.adapter
         self._models: dict[tuple[Source, str], PreTrainedModel] = {}
+        self._shared: dict[Source, dict[str, Tensor]] = {}
         self._numbers: dict[tuple[str, Layer], int] = {}
         self._contents: dict[bytes, int] = {}
         self._modules: dict[int, nn.Module] = {}
@@ -79,10 +80,16 @@ class Modules:
         layers = {name: [0] for name in self.bank.segments}
         model = self._skeleton(self._adapter.config(layers, self._head_config(task)))
         head = self.bank.suite.experts[self.bank.suite.tasks[task].expert].head
-        tensors = self._placed({**self.bank.shared_tensors(shared), **head})
+        tensors = {**self._shared_tensors(shared), **self._placed(head)}
         missing = fill(model, tensors, assign=True)
         assert all(self._adapter.place(name).part == "layer" for name in missing), missing
         return model.to(self.device, self.dtype)
+
+    def _shared_tensors(self, shared: Source) -> dict[str, Tensor]:
+        """Placed once, however many tasks there are."""
+        if shared not in self._shared:
+            self._shared[shared] = self._placed(self.bank.shared_tensors(shared))
+        return self._shared[shared]
 
     def _kind(self, segment: str, index: int) -> nn.Module:
         """A module like those of this layer, of any weights: the second of its model, since the
