@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from pathlib import Path
 
@@ -21,9 +22,10 @@ def export(
     """Write the merged model: one Hugging Face checkpoint per task head, all with the same trunk.
 
     The directory holds `<task>/` (config.json with the recipe's depth, model.safetensors in the
-    experts' dtype, tokenizer or image processor), `recipe.json`, `mergekit.yaml` where mergekit can
-    express the recipe, and a model card `README.md`. It is written under a temporary name and
-    renamed when complete; an earlier export that is there is replaced.
+    experts' dtype, which transformers loads as float32, tokenizer or image processor),
+    `recipe.json`, `mergekit.yaml` where mergekit can express the recipe, and a model card
+    `README.md`. It is written under a temporary name and renamed when complete; an earlier export
+    that is there is replaced.
 
     Args:
         recipe: what to build.
@@ -66,8 +68,19 @@ def _write_checkpoint(recipe: Recipe, bank: LayerBank, task: str, directory: Pat
     tensors = {name.removeprefix(prefix): tensor for name, tensor in model.state_dict().items()}
     with quiet():
         model.save_pretrained(directory, state_dict=tensors)
+    _compute_in_float32(directory / "config.json")
     if expert.processor is not None:
         copy_processor(Path(expert.processor), directory)
+
+
+def _compute_in_float32(file: Path) -> None:
+    """Let a plain load compute in the precision in which recipes are scored; the weights on disk
+    keep theirs."""
+    config = json.loads(file.read_text())
+    for part in (config, *config.values()):
+        if isinstance(part, dict) and "dtype" in part:
+            part["dtype"] = "float32"
+    file.write_text(json.dumps(config, indent=2))
 
 
 def _check_replaceable(target: Path) -> None:

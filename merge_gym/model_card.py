@@ -86,7 +86,10 @@ Rewards were computed on the search split; only the test split is a fair report.
 
 def _precision(bank: LayerBank) -> str:
     dtype = str(bank.suite.pretrained.parameters.flat.dtype).removeprefix("torch.")
-    return f"Weights are {dtype}, as the experts' are; scores were computed in float32 from them."
+    return (
+        f"Weights are {dtype}, as the experts' are; transformers loads them as float32, in which "
+        f"scores were computed."
+    )
 
 
 def _opened_by(bank: LayerBank) -> str:

@@ -16,9 +16,9 @@ from tests.models.family import (
 )
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
-IN_FLOAT32 = """
+PLAINLY = """
 from transformers import AutoModelForCausalLM
-load = lambda place: AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32)
+load = lambda place: AutoModelForCausalLM.from_pretrained(place)
 logits = lambda model, inputs: model(**inputs).logits
 """
 
@@ -47,5 +47,5 @@ def test_an_export_holds_the_experts_very_bits(case, tmp_path):
 
 
 def test_what_is_scored_is_what_is_exported(case, plain, tmp_path):
-    deviations = deviation_when_reloaded(case, tmp_path, plain, IN_FLOAT32)
+    deviations = deviation_when_reloaded(case, tmp_path, plain, PLAINLY)
     assert max(deviations.values()) == 0, deviations
