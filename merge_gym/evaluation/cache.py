@@ -15,7 +15,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class _Node:
-    rows: Tensor
+    """Where an entry lies. Its rows are a list: thousands of small tensors, kept while large ones
+    come and go between them, would fragment the heap by as much as the slab itself."""
+
+    rows: list[int]
     shape: torch.Size
 
 
@@ -46,16 +49,18 @@ class ActivationCache:
         """A copy of what was put under `key`; KeyError if it is not there."""
         node = self._nodes[key]
         self._nodes.move_to_end(key)
-        return self._columns(node.shape).index_select(0, node.rows).view(node.shape)
+        rows = torch.tensor(node.rows, device=self.slab.device)
+        return self._columns(node.shape).index_select(0, rows).view(node.shape)
 
     def put(self, key: Hashable, hidden: Tensor) -> None:
         """Keep `hidden`, shape (examples, …), evicting the least recently used to make room."""
         examples = len(hidden)
         while len(self._free) < examples:
             self._evict()
-        rows = torch.tensor(self._free[-examples:], device=self.slab.device)
+        rows = self._free[-examples:]
         del self._free[-examples:]
-        self._columns(hidden.shape).index_copy_(0, rows, hidden.reshape(examples, -1))
+        places = torch.tensor(rows, device=self.slab.device)
+        self._columns(hidden.shape).index_copy_(0, places, hidden.reshape(examples, -1))
         self._nodes[key] = _Node(rows, hidden.shape)
 
     def clear(self) -> None:
@@ -65,7 +70,7 @@ class ActivationCache:
 
     def _evict(self) -> None:
         _, oldest = self._nodes.popitem(last=False)
-        self._free.extend(oldest.rows.tolist())
+        self._free.extend(oldest.rows)
 
     def _columns(self, shape: torch.Size) -> Tensor:
         return self.slab[:, : shape[1:].numel()]
