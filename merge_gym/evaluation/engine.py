@@ -36,6 +36,9 @@ LONG_CALL = 0.05
 TOLERANCE = 1e-5
 """How far a logit of the fused path may lie from the plain path's."""
 
+ENTRY_BYTES = 768
+"""What a remembered score takes beside its values: key, array object, dictionary entry."""
+
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 PLACEMENTS = (None, "device", "host")
@@ -175,7 +178,7 @@ class Evaluator:
             ]
             values = torch.cat(parts).numpy()
             values.flags.writeable = False
-            self._memo.put(key, values, values.nbytes)
+            self._memo.put(key, values, values.nbytes + ENTRY_BYTES)
         self.counts.asked += recipe.depth * len(values)
         return values
 
