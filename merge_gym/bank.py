@@ -122,7 +122,7 @@ class LayerBank(Candidates):
             settings["generator"] = torch.Generator().manual_seed(settings.pop("seed"))
         pretrained = self.suite.pretrained.parameters
         experts = [expert.parameters.flat for expert in self.suite.experts.values()]
-        merged = torch.empty_like(pretrained.flat)
+        merged = self.suite.allocate(pretrained.layout.size, pretrained.flat.dtype)
         for span, shape in pretrained.stretches(scope):
             merged[span] = operator_registry.merge(
                 source.name,

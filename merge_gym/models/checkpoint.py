@@ -14,6 +14,7 @@ from merge_gym.models import lora
 from merge_gym.models.adapter import ModelAdapter, Place, adapter_for
 from merge_gym.models.files import check_config, check_weights, has_processor, local_directory
 from merge_gym.models.parameters import SHARED, Group, Layout, Parameters
+from merge_gym.models.storage import Allocate, in_memory
 from merge_gym.models.weights import own_tensors, quiet
 
 SAME_FUNCTION = (
@@ -78,7 +79,9 @@ def differences(config: PretrainedConfig, pretrained: PretrainedConfig) -> list[
     ]
 
 
-def load_checkpoint(location: str, need_head: bool = True) -> Checkpoint:
+def load_checkpoint(
+    location: str, need_head: bool = True, allocate: Allocate = in_memory
+) -> Checkpoint:
     """Open a Hugging Face directory or hub name, a timm one, or a peft adapter, merged into full
     weights.
 
@@ -86,6 +89,7 @@ def load_checkpoint(location: str, need_head: bool = True) -> Checkpoint:
         location: the directory or name.
         need_head: whether the weights must hold the task head; a pretrained model has none, or
             another, which is then left out.
+        allocate: makes room for its parameters.
 
     Raises:
         FileNotFoundError, ValueError: as `check_checkpoint`; weights that do not fit the
@@ -111,7 +115,8 @@ def load_checkpoint(location: str, need_head: bool = True) -> Checkpoint:
     _check_finite(location, tensors)
     head = _head(tensors, adapter) if headed else {}
     processor = processor_directory(location)
-    return Checkpoint(location, config, _gather(tensors, adapter), head, dtype, processor)
+    parameters = _gather(tensors, adapter, allocate)
+    return Checkpoint(location, config, parameters, head, dtype, processor)
 
 
 def processor_directory(location: str) -> str | None:
@@ -134,12 +139,15 @@ def _config(directory: Path) -> PretrainedConfig:
     return config
 
 
-def _gather(tensors: Mapping[str, Tensor], adapter: ModelAdapter) -> Parameters:
+def _gather(
+    tensors: Mapping[str, Tensor], adapter: ModelAdapter, allocate: Allocate
+) -> Parameters:
     places = {name: adapter.place(name) for name in tensors}
     layout = Layout.of({places[name]: tuple(tensor.shape) for name, tensor in tensors.items()})
     return Parameters.gather(
         layout,
         {(_group(places[name]), places[name].name): tensor for name, tensor in tensors.items()},
+        allocate,
     )
 
 

@@ -84,6 +84,11 @@ def check_weights(directory: Path) -> str:
     return "/".join(sorted({dtype for file in files for dtype in _dtypes(file)}))
 
 
+def weights_size(directory: Path) -> int:
+    """Bytes of a checkpoint's weights on disk."""
+    return sum(file.stat().st_size for file in directory.glob("*.safetensors"))
+
+
 def read_json(file: Path) -> dict[str, Any]:
     """The object in a JSON file of a checkpoint directory."""
     if not file.is_file():

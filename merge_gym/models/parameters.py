@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from merge_gym.models.adapter import Place
+from merge_gym.models.storage import Allocate, in_memory
 
 Group = tuple[str, int]
 """A layer (segment, index), or SHARED."""
@@ -77,15 +78,17 @@ class Parameters:
     flat: Tensor
 
     @classmethod
-    def gather(cls, layout: Layout, tensors: Mapping[tuple[Group, str], Tensor]) -> Parameters:
-        """Copy tensors, given by group and name, into one new flat vector of their common dtype."""
-        flat = torch.cat(
-            [
-                tensors[group, slot.name].reshape(-1)
-                for group, slots in layout.groups.items()
-                for slot in slots
-            ]
-        )
+    def gather(
+        cls,
+        layout: Layout,
+        tensors: Mapping[tuple[Group, str], Tensor],
+        allocate: Allocate = in_memory,
+    ) -> Parameters:
+        """Copy tensors of one dtype, given by group and name, into a new flat vector."""
+        flat = allocate(layout.size, next(iter(tensors.values())).dtype)
+        for group, slots in layout.groups.items():
+            for slot in slots:
+                flat[slot.start : slot.stop] = tensors[group, slot.name].reshape(-1)
         return cls(layout, flat)
 
     def group(self, group: Group) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from merge_gym.models import Checkpoint, ModelAdapter, adapter_for
+from merge_gym.models.storage import Allocate, in_memory
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,10 @@ class Suite:
         name, description, licence: as the suite file says.
         pretrained: the common ancestor.
         experts: the fine-tuned models by name, in action order.
-        tasks: the tasks by name.
+        tasks: the tasks by name; without any, recipes can be exported but not scored.
         operators: the suite's default bank, as LayerBank takes it.
         shared: the default source of the parameters outside the layers.
+        allocate: makes room for a merged model's weights.
     """
 
     name: str
@@ -79,11 +81,19 @@ class Suite:
     tasks: Mapping[str, Task]
     operators: tuple[str | Mapping[str, Any], ...]
     shared: str | Mapping[str, Any]
+    allocate: Allocate = in_memory
 
     @cached_property
     def adapter(self) -> ModelAdapter:
         """How the suite's architecture opens."""
         return adapter_for(self.pretrained.config)
+
+    @property
+    def heads(self) -> dict[str, Checkpoint]:
+        """The expert whose head each task uses, by task; of a suite without tasks, the experts."""
+        if not self.tasks:
+            return dict(self.experts)
+        return {name: self.experts[task.expert] for name, task in self.tasks.items()}
 
     @cached_property
     def digest(self) -> str:
