@@ -86,6 +86,7 @@ def prepare(config: DictConfig, directory: Path) -> Run:
         max_depth=config.max_depth,
         invalid_reward=config.invalid_reward,
         device=config.device,
+        evaluation=plain["evaluation"],
         **plain["reward"],
     )
     core = env.unwrapped
@@ -101,12 +102,18 @@ def execute(run: Run) -> Outcome:
         selection = select(
             episodes, evaluator, top=run.config.top, also=[run.agent.greedy_recipe()]
         )
-        rows = [
-            reference_row(name, source, run.core.bank, evaluator)
-            for name, source in tqdm(run.references.items(), desc="merges", disable=None)
-        ]
+        rows = []
+        for name, source in tqdm(run.references.items(), desc="merges", disable=None):
+            rows.append(reference_row(name, source, run.core.bank, evaluator))
+            _release(run.core, source)
         rows.append(found_row(run.config.agent.name, selection.best, evaluator))
     return Outcome(episodes, selection, rows)
+
+
+def _release(core: ModelMergeEnv, source: Source) -> None:
+    """Make room for the next uniform merge, unless the search's own bank holds this one."""
+    if isinstance(core.evaluator, merge_gym.Evaluator) and source not in core.bank.sources:
+        core.evaluator.release(source)
 
 
 def write(run: Run, outcome: Outcome) -> None:

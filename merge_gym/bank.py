@@ -86,6 +86,10 @@ class LayerBank(Candidates):
             self._models[source] = self._build(self._known(source))
         return self._models[source]
 
+    def release(self, source: Source) -> None:
+        """Let go of what was merged for `source`."""
+        self._models.pop(source, None)
+
     def _operator(self, spec: str | Mapping[str, Any]) -> Source:
         settings = {"name": spec} if isinstance(spec, str) else spec
         if not isinstance(settings, Mapping) or "name" not in settings:

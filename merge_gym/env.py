@@ -63,6 +63,7 @@ class ModelMergeEnv(gym.Env[NDArray[np.float32], np.int64]):
         max_depth: depth budget; None for no bound of its own.
         invalid_reward: the reward of an invalid episode.
         device: where recipes are scored.
+        evaluation: further settings of `Evaluator`: `cache_bytes`, `dtype`, `placement`.
         table: a file of `merge_gym.tables` with the scores of all recipes without stacking; no
             model is then opened, going back is invalid, and `suite` may be None (otherwise the
             table must be that suite's).
@@ -89,6 +90,7 @@ class ModelMergeEnv(gym.Env[NDArray[np.float32], np.int64]):
         max_depth: int | None = None,
         invalid_reward: float = -10.0,
         device: str = "cpu",
+        evaluation: Mapping[str, Any] | None = None,
         table: str | Path | None = None,
         render_mode: str | None = None,
     ) -> None:
@@ -103,7 +105,7 @@ class ModelMergeEnv(gym.Env[NDArray[np.float32], np.int64]):
         self.evaluator: Scorer
         if table is None:
             self.bank = LayerBank(self.suite, operators)
-            self.evaluator = Evaluator(self.bank, subsets=subsets, device=device)
+            self.evaluator = Evaluator(self.bank, subsets, device, **(evaluation or {}))
         else:
             self.bank = self.evaluator = _open_table(table, self._suite, operators, subsets)
         sizes = tuple(self.bank.segments.values())

@@ -6,6 +6,7 @@ import warnings
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.error import ResetNeeded
 from gymnasium.utils import env_checker as gymnasium_checker
@@ -51,6 +52,13 @@ def test_actions_are_the_candidates_then_skip_then_back(env):
     for action in (1, BACK, 4, SKIP, 2):
         env.step(action)
     assert env.episode.taken == [(0, 1), (0, 4), (2, 2)]
+
+
+def test_settings_of_the_evaluator_are_passed_on(suite):
+    env = ModelMergeEnv(suite, subsets=2, evaluation={"dtype": "bfloat16", "placement": "host"})
+    assert env.evaluator.dtype == torch.bfloat16
+    with pytest.raises(TypeError, match="cache_size"):
+        ModelMergeEnv(suite, subsets=2, evaluation={"cache_size": 3})
 
 
 def test_observation_is_the_merging_map_row_by_row(env):

@@ -21,7 +21,7 @@ from merge_gym.evaluation.modules import Modules, choose_placement
 from merge_gym.evaluation.sequences import by_example
 from merge_gym.evaluation.subsets import Subsets
 from merge_gym.messages import unknown_name
-from merge_gym.recipe import Layer, Recipe
+from merge_gym.recipe import Layer, Recipe, Source
 from merge_gym.suites.metrics import METRICS
 
 PLAIN_CHUNK = 64
@@ -81,7 +81,9 @@ class Evaluator:
             the reference's.
         placement: `device` holds every candidate that was asked for on the device; `host` holds one
             layer there at a time and copies the others in, for banks larger than its memory. None:
-            `device` on the CPU and where all candidates take at most half of the free memory.
+            `device` where nothing is copied (a CPU, the bank's own precision), or copies of all
+            candidates take at most half of the free memory. Where the bank itself lies, in memory
+            or in mapped files, `load_suite` decides.
         fused: False follows the reference operation by operation; in float32 on one CPU thread
             its logits are then equal to the bit.
 
@@ -153,6 +155,12 @@ class Evaluator:
     def cost(self, split: str = "search", subset: int | None = None) -> int:
         """Examples pushed through a whole model by one score, were nothing remembered."""
         return self.subsets.cost(split, subset)
+
+    def release(self, source: Source) -> None:
+        """Let go of a source's merged weights; if they are asked for again, they are merged again.
+        Scores and hidden states stay."""
+        self._modules.release(source)
+        self.bank.release(source)
 
     def forget(self) -> None:
         """Drop all remembered scores and hidden states but those of the stems."""

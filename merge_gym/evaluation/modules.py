@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from merge_gym.bank import LayerBank
+from merge_gym.models.storage import physical_memory
 from merge_gym.models.weights import build, fill
 from merge_gym.recipe import Layer, Source
 
@@ -55,6 +56,14 @@ class Modules:
             content = _digest(segment, layer.index, tensors)
             self._numbers[segment, layer] = self._contents.setdefault(content, len(self._contents))
         return self._numbers[segment, layer]
+
+    def release(self, source: Source) -> None:
+        """Let go of all that holds weights of a source; what is asked for again is built again."""
+        for (_, layer), number in self._numbers.items():
+            if layer.source == source:
+                self._modules.pop(number, None)
+        self._shared.pop(source, None)
+        self._models = {key: model for key, model in self._models.items() if key[0] != source}
 
     def layer(self, segment: str, layer: Layer) -> nn.Module:
         """A candidate's module; with `host`, to be used before the next one is asked for."""
@@ -117,13 +126,14 @@ class Modules:
 
 
 def choose_placement(bank: LayerBank, device: torch.device, dtype: torch.dtype) -> str:
-    """`device` on the CPU, and where all candidates take at most half of the device's free memory;
-    `host` otherwise."""
-    if device.type != "cuda":
+    """`device` where it can hold the bank's own tensors, or where copies of all candidates take at
+    most half of its memory; `host` otherwise."""
+    stored = bank.suite.pretrained.parameters
+    if device.type == "cpu" and stored.flat.dtype == dtype:
         return "device"
-    free, _ = torch.cuda.mem_get_info(device)
-    values = len(bank.sources) * bank.suite.pretrained.parameters.layout.size
-    return "device" if 2 * values * dtype.itemsize <= free else "host"
+    memory = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else physical_memory()
+    copies = len(bank.sources) * stored.layout.size * dtype.itemsize
+    return "device" if 2 * copies <= memory else "host"
 
 
 def _copy(module: nn.Module) -> nn.Module:

@@ -1,5 +1,8 @@
 """The engine against the reference, on random recipes of the tiny suite."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -140,6 +143,21 @@ def test_a_bank_on_the_host_gives_the_same_bits(bank, reference):
             expected = reference.logits(recipe, task, subset=0)
             assert torch.equal(engine.logits(recipe, task, subset=0), expected)
     assert not engine._modules._modules
+
+
+def test_a_released_source_is_merged_again_and_scores_the_same(suite, reference):
+    bank = LayerBank(suite)
+    engine = Evaluator(bank, subsets=SUBSETS)
+    recipe = Recipe.uniform("ties", bank)
+    layer = recipe.segments[0][1][0]
+    expected = reference.score(recipe)
+    weights = weakref.ref(bank.parameters(layer.source))
+    assert engine.score(recipe, subset=0) == reference.score(recipe, subset=0)
+    engine.release(layer.source)
+    gc.collect()
+    assert weights() is None
+    assert engine._modules.number("layers", layer) not in engine._modules._modules
+    assert engine.score(recipe) == expected
 
 
 def test_an_unknown_placement_is_refused(bank):
