@@ -17,11 +17,23 @@ def assemble(recipe: Recipe, bank: LayerBank, task: str) -> PreTrainedModel:
 
     The model owns its weights: changing it changes neither the bank nor another model.
 
+    Args:
+        recipe: what to build.
+        bank: where the layers come from.
+        task: one of `suite.heads`. Where a suite has no tasks, that is an expert, and of one that
+            has no complete head the model is the architecture's trunk (`base_model`).
+
     Raises ValueError for a recipe of another suite.
     """
+    model, absent = put_together(recipe, bank, task)
+    return model.base_model if absent else model
+
+
+def put_together(recipe: Recipe, bank: LayerBank, task: str) -> tuple[PreTrainedModel, set[str]]:
+    """The whole model, and the names of those tensors of its head that the expert lacks; their
+    values are arbitrary."""
     bank.check(recipe)
-    adapter = bank.suite.adapter
-    expert = bank.suite.experts[bank.suite.tasks[task].expert]
+    adapter, expert = bank.suite.adapter, bank.suite.heads[task]
     taken = {segment: [layer.index for layer in layers] for segment, layers in recipe.segments}
     model = build(adapter, adapter.config(taken, head=expert.config))
     tensors = {**bank.shared_tensors(recipe.shared), **expert.head}
@@ -29,6 +41,8 @@ def assemble(recipe: Recipe, bank: LayerBank, task: str) -> PreTrainedModel:
         for position, layer in enumerate(layers):
             for name, tensor in bank.layer(layer.source, segment, layer.index).items():
                 tensors[adapter.tensor_name(segment, position, name)] = tensor
-    if missing := fill(model, tensors):
+    absent = fill(model, tensors)
+    missing = {name for name in absent if bank.suite.tasks or adapter.place(name).part != "head"}
+    if missing:
         raise ValueError(f"the bank holds no {', '.join(sorted(missing))} for task {task!r}")
-    return model.eval()
+    return model.eval(), absent

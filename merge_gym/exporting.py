@@ -6,7 +6,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from merge_gym.assembly import assemble
+from merge_gym.assembly import put_together
 from merge_gym.bank import LayerBank
 from merge_gym.mergekit_yaml import NotExpressibleError, mergekit_yaml
 from merge_gym.model_card import Scores, model_card
@@ -21,6 +21,7 @@ def export(
 ) -> Path:
     """Write the merged model: one Hugging Face checkpoint per task head, all with the same trunk.
 
+    A suite without tasks gives one per expert; where an expert has no head, only the trunk.
     The directory holds `<task>/` (config.json with the recipe's depth, model.safetensors in the
     experts' dtype, which transformers loads as float32, tokenizer or image processor),
     `recipe.json`, `mergekit.yaml` where mergekit can express the recipe, and a model card
@@ -46,31 +47,39 @@ def export(
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as temporary:
         staged = Path(temporary) / "export"
-        for task in suite.tasks:
-            _write_checkpoint(recipe, bank, task, staged / task)
+        bare = [
+            task for task in suite.heads if _write_checkpoint(recipe, bank, task, staged / task)
+        ]
         (staged / "recipe.json").write_text(recipe.to_json())
         try:
             (staged / "mergekit.yaml").write_text(mergekit_yaml(recipe, bank))
             obstacle = None
         except NotExpressibleError as error:
             obstacle = str(error)
-        (staged / "README.md").write_text(model_card(recipe, bank, scores or {}, obstacle))
+        (staged / "README.md").write_text(model_card(recipe, bank, scores or {}, obstacle, bare))
         if target.exists():
             target.rename(Path(temporary) / "replaced")
         staged.rename(target)
     return target
 
 
-def _write_checkpoint(recipe: Recipe, bank: LayerBank, task: str, directory: Path) -> None:
-    expert = bank.suite.experts[bank.suite.tasks[task].expert]
-    model = assemble(recipe, bank, task).to(expert.parameters.flat.dtype)
+def _write_checkpoint(recipe: Recipe, bank: LayerBank, task: str, directory: Path) -> bool:
+    """Write one checkpoint; returns whether it is the trunk alone."""
+    expert = bank.suite.heads[task]
+    model, absent = put_together(recipe, bank, task)
+    model.to(expert.parameters.flat.dtype)
     prefix = bank.suite.adapter.unsaved_prefix
-    tensors = {name.removeprefix(prefix): tensor for name, tensor in model.state_dict().items()}
+    tensors = {
+        name.removeprefix(prefix): tensor
+        for name, tensor in model.state_dict().items()
+        if name not in absent
+    }
     with quiet():
-        model.save_pretrained(directory, state_dict=tensors)
+        (model.base_model if absent else model).save_pretrained(directory, state_dict=tensors)
     _compute_in_float32(directory / "config.json")
     if expert.processor is not None:
         copy_processor(Path(expert.processor), directory)
+    return bool(absent)
 
 
 def _compute_in_float32(file: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from transformers.models.auto import modeling_auto
@@ -24,7 +24,11 @@ AUTO_CLASSES = {
 
 
 def model_card(
-    recipe: Recipe, bank: LayerBank, scores: Scores, mergekit_obstacle: str | None
+    recipe: Recipe,
+    bank: LayerBank,
+    scores: Scores,
+    mergekit_obstacle: str | None,
+    bare: Sequence[str] = (),
 ) -> str:
     """The text of `README.md`, Markdown with YAML front matter.
 
@@ -33,10 +37,14 @@ def model_card(
         bank: of the recipe's suite.
         scores: as far as they are known.
         mergekit_obstacle: why there is no mergekit.yaml; None where there is one.
+        bare: the checkpoints that hold the trunk alone.
     """
     suite = bank.suite
-    first = next(iter(suite.tasks))
+    shown = next((name for name in suite.heads if name not in bare), bare[0] if bare else "")
+    each = "task" if suite.tasks else "expert"
     same = "they differ in their heads only" if suite.adapter.head else "all are the same model"
+    if bare:
+        same += f" ({', '.join(bare)}: no head, the trunk alone, for `AutoModel`)"
     return f"""---
 library_name: transformers
 tags: [merge, merge_gym]
@@ -47,12 +55,12 @@ license: {suite.licence.lower() or "other"}
 
 {suite.description.strip()}
 
-Found by merge_gym in the suite `{suite.name}` (digest `{recipe.suite}`). One checkpoint per task;
+Found by merge_gym in the suite `{suite.name}` (digest `{recipe.suite}`). One checkpoint per {each};
 {same}. `recipe.json` says exactly what each layer is made of.
 {_precision(bank)}
 
 ```python
-{_opened_by(bank).format(task=first)}
+{_opened_by(bank, shown in bare).format(task=shown)}
 ```
 
 ## Experts
@@ -92,10 +100,13 @@ def _precision(bank: LayerBank) -> str:
     )
 
 
-def _opened_by(bank: LayerBank) -> str:
+def _opened_by(bank: LayerBank, bare: bool) -> str:
     adapter = bank.suite.adapter
     if adapter.opened_by is not None:
         return adapter.opened_by
+    opened_by = 'from transformers import {name}\n\nmodel = {name}.from_pretrained("{{task}}")'
+    if bare:
+        return opened_by.format(name="AutoModel")
     model_type, model_class = (
         bank.suite.pretrained.config.model_type,
         adapter.model_class().__name__,
@@ -104,7 +115,7 @@ def _opened_by(bank: LayerBank) -> str:
         (auto for auto, names in AUTO_CLASSES.items() if names.get(model_type) == model_class),
         model_class,
     )
-    return f'from transformers import {name}\n\nmodel = {name}.from_pretrained("{{task}}")'
+    return opened_by.format(name=name)
 
 
 def _experts(bank: LayerBank) -> str:

@@ -163,14 +163,14 @@ def test_a_failure_midway_leaves_everything_as_it_was(
     if before:
         export(Recipe.uniform("low", bank), suite, target)
     old = contents(tmp_path)
-    assemble = exporting.assemble
+    put_together = exporting.put_together
 
     def failing(recipe, bank, task):
         if task == "high":
             raise OSError("no space left on device")
-        return assemble(recipe, bank, task)
+        return put_together(recipe, bank, task)
 
-    monkeypatch.setattr(exporting, "assemble", failing)
+    monkeypatch.setattr(exporting, "put_together", failing)
     with pytest.raises(OSError, match="no space left"):
         export(recipe, suite, target)
     assert contents(tmp_path) == old

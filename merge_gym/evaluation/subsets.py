@@ -39,10 +39,15 @@ class Subsets:
         suite: whose tasks.
         count: S, in how many slices each search split is dealt.
 
-    Raises ValueError where S exceeds the smallest search split.
+    Raises ValueError where S exceeds the smallest search split, or the suite has no tasks.
     """
 
     def __init__(self, suite: Suite, count: int) -> None:
+        if not suite.tasks:
+            raise ValueError(
+                f"the suite {suite.name} has no tasks, so nothing can be scored: give it tasks "
+                f"with data (its recipes can be exported as they are)"
+            )
         self.count = count
         self._tasks = suite.tasks
         self._slices = {

@@ -41,7 +41,7 @@ class Checkpoint:
         config: its Hugging Face configuration.
         parameters: its mergeable tensors (layers and shared), in the dtype they have on disk;
             float32 where they have several.
-        head: the tensors of its task head, by full name; empty where it has none.
+        head: the tensors of its task head, by full name, as far as it holds them.
         dtype: the dtypes of its tensors on disk, such as "F16".
         processor: the directory that holds its tokenizer or image processor, if there is one.
     """
@@ -100,20 +100,21 @@ def load_checkpoint(
     base = _model_directory(directory)
     dtype = check_weights(base)
     adapter = adapter_for(config)
-    tensors, headed = _read_tensors(base, config, adapter, HALF.get(dtype, torch.float32))
+    tensors, absent = _read_tensors(base, config, adapter, HALF.get(dtype, torch.float32))
     if base != directory:
         changed = lora.merged(directory, tensors)
-        headed = headed or _head(tensors, adapter).keys() <= changed.keys()
+        absent -= changed.keys()
         _relabel(config, tensors, changed)
         tensors |= changed
-    if need_head and not headed:
+    if need_head and absent:
         raise ValueError(
             f"{location} holds no complete task head ({', '.join(adapter.head)}): it was saved as "
             f"{' '.join(config.architectures or ['a model without head'])}, expected "
             f"{adapter.model_class().__name__}"
         )
     _check_finite(location, tensors)
-    head = _head(tensors, adapter) if headed else {}
+    head = {name: t for name, t in tensors.items() if adapter.place(name).part == "head"}
+    head = {name: tensor for name, tensor in head.items() if name not in absent}
     processor = processor_directory(location)
     parameters = _gather(tensors, adapter, allocate)
     return Checkpoint(location, config, parameters, head, dtype, processor)
@@ -139,9 +140,7 @@ def _config(directory: Path) -> PretrainedConfig:
     return config
 
 
-def _gather(
-    tensors: Mapping[str, Tensor], adapter: ModelAdapter, allocate: Allocate
-) -> Parameters:
+def _gather(tensors: Mapping[str, Tensor], adapter: ModelAdapter, allocate: Allocate) -> Parameters:
     places = {name: adapter.place(name) for name in tensors}
     layout = Layout.of({places[name]: tuple(tensor.shape) for name, tensor in tensors.items()})
     return Parameters.gather(
@@ -155,10 +154,6 @@ def _group(place: Place) -> Group:
     return (place.segment, place.index) if place.part == "layer" else SHARED
 
 
-def _head(tensors: Mapping[str, Tensor], adapter: ModelAdapter) -> dict[str, Tensor]:
-    return {name: t for name, t in tensors.items() if adapter.place(name).part == "head"}
-
-
 def _relabel(
     config: PretrainedConfig, tensors: Mapping[str, Tensor], changed: Mapping[str, Tensor]
 ) -> None:
@@ -170,8 +165,8 @@ def _relabel(
 
 def _read_tensors(
     directory: Path, config: PretrainedConfig, adapter: ModelAdapter, dtype: torch.dtype
-) -> tuple[dict[str, Tensor], bool]:
-    """The model's tensors, and whether its task head was among them."""
+) -> tuple[dict[str, Tensor], set[str]]:
+    """The model's tensors, and the names of those of its task head that the files lack."""
     with quiet():
         model, report = adapter.model_class().from_pretrained(
             directory,
@@ -185,14 +180,14 @@ def _read_tensors(
     tensors = {name: tensor.to(dtype) for name, tensor in own_tensors(model).items()}
     with torch.device("meta"):
         untied = tensors.keys() - own_tensors(adapter.model_class()(config)).keys()
-    headless = [name for name in report["missing_keys"] if adapter.place(name).part == "head"]
+    absent = {name for name in report["missing_keys"] if adapter.place(name).part == "head"}
     wrong = {
-        "missing": set(report["missing_keys"]) - set(headless),
+        "missing": set(report["missing_keys"]) - absent,
         # What lies outside the layers of a model saved with another head belongs to that head.
         "unexpected": {
             name
             for name in report["unexpected_keys"]
-            if not headless or adapter.place(name).part == "layer"
+            if not absent or adapter.place(name).part == "layer"
         },
         "not tied": untied,
         "mismatched": set(map(str, report["mismatched_keys"])),
@@ -200,7 +195,7 @@ def _read_tensors(
     found = "; ".join(f"{kind}: {_some(names)}" for kind, names in wrong.items() if names)
     if found:
         raise ValueError(f"the weights in {directory} do not fit its config.json: {found}")
-    return tensors, not headless
+    return tensors, absent
 
 
 def _check_finite(location: str, tensors: Mapping[str, Tensor]) -> None:

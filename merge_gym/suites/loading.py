@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Container, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ import yaml
 from merge_gym.messages import unknown_name
 from merge_gym.models import Checkpoint, check_checkpoint, load_checkpoint
 from merge_gym.models.checkpoint import differences, processor_directory
+from merge_gym.models.files import local_directory, weights_size
+from merge_gym.models.storage import Allocate, in_memory, on_disk, physical_memory
 from merge_gym.suites.data import check_columns, fingerprints, make_split
 from merge_gym.suites.metrics import METRICS
 from merge_gym.suites.problems import Problems
@@ -19,9 +21,10 @@ from merge_gym.suites.rows import read_rows
 from merge_gym.suites.suite import Suite, Task
 
 SHIPPED = Path(__file__).parent / "shipped"
-REQUIRED = ("name", "pretrained", "experts", "tasks")
+REQUIRED = ("name", "pretrained", "experts")
 TASK_REQUIRED = ("expert", "columns", "data")
 DEFAULTS = {"metric": "accuracy", "max_length": 128}
+OPERATORS = ("average", "task_arithmetic", "ties")
 SPLITS = ("search", "test")
 PRETRAINED = "the pretrained model"
 
@@ -34,12 +37,19 @@ def list_suites() -> tuple[str, ...]:
     return tuple(sorted(_shipped()))
 
 
-def load_suite(suite: str | Path) -> Suite:
+def load_suite(suite: str | Path, mapped: bool | None = None) -> Suite:
     """Open a shipped suite by name, or any suite by the path of its file.
 
     All that is wrong is said at once: first what needs no weights (the description, the
     checkpoints' files and configurations, the data and its columns), then, where that is in order,
-    what weights and preprocessed examples show.
+    what weights and preprocessed examples show. Without `tasks` a suite can be inspected, and
+    recipes of it exported, but nothing scored.
+
+    Args:
+        suite: the name or path.
+        mapped: whether weights, merged ones too, lie in temporary files that are mapped into
+            memory, for more candidates than memory holds. None: where pretrained model, experts
+            and the suite's own operators would take more than half of the machine's memory.
 
     Raises:
         ValueError: an unknown name, a file that lacks a field, experts that differ from the
@@ -52,10 +62,13 @@ def load_suite(suite: str | Path) -> Suite:
     problems = Problems()
     base = _location(path, description["pretrained"])
     places = {name: _location(path, place) for name, place in description["experts"].items()}
-    _check_models(base, places, problems)
+    used = {task["expert"] for task in description["tasks"].values()}
+    _check_models(base, places, used, problems)
     rows = _read_data(path, description["tasks"], problems)
     problems.check()
-    models = _load_models(base, places, problems)
+    operators = tuple(description.get("operators", OPERATORS))
+    allocate = _allocator(mapped, base, 1 + len(places) + len(operators))
+    models = _load_models(base, places, used, allocate, problems)
     tasks = _load_tasks(description["tasks"], rows, models, problems)
     problems.check()
     return Suite(
@@ -65,8 +78,9 @@ def load_suite(suite: str | Path) -> Suite:
         pretrained=models.pop(PRETRAINED),
         experts=models,
         tasks=tasks,
-        operators=tuple(description.get("operators", ("average", "task_arithmetic", "ties"))),
+        operators=operators,
         shared=description.get("shared", "average"),
+        allocate=allocate,
     )
 
 
@@ -94,7 +108,8 @@ def _read(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise ValueError(f"the suite file {path} is not YAML: {error}") from None
     _check_fields(f"the suite file {path}", description, REQUIRED)
-    for field in ("experts", "tasks"):
+    description["tasks"] = description.get("tasks") or {}
+    for field in ("experts", "tasks") if description["tasks"] else ("experts",):
         _check_fields(f"{field!r} of {path}", description[field], ())
     problems = Problems()
     for name, task in description["tasks"].items():
@@ -134,15 +149,19 @@ def _location(path: Path, place: str) -> str:
     return str(beside) if beside.exists() or place.startswith((".", "/")) else place
 
 
-def _check_models(pretrained: str, experts: Mapping[str, str], problems: Problems) -> None:
-    """All that can be said against the checkpoints without reading weights."""
+def _check_models(
+    pretrained: str, experts: Mapping[str, str], used: Container[str], problems: Problems
+) -> None:
+    """All that can be said against the checkpoints without reading weights; those that tasks use
+    need a processor."""
     ours = None
     with problems.about(PRETRAINED):
         ours = check_checkpoint(pretrained)
     for name, place in experts.items():
         with problems.about(f"expert {name!r}"):
             theirs = check_checkpoint(place)
-            _check_processor(place)
+            if name in used:
+                _check_processor(place)
             if ours is not None and (found := differences(theirs, ours)):
                 raise ValueError(_no_fine_tune(place, pretrained, found))
 
@@ -155,16 +174,27 @@ def _check_processor(location: str) -> None:
         )
 
 
+def _allocator(mapped: bool | None, pretrained: str, models: int) -> Allocate:
+    """Where the weights of so many models are to lie."""
+    if mapped is None:
+        mapped = 2 * models * weights_size(local_directory(pretrained)) > physical_memory()
+    return on_disk if mapped else in_memory
+
+
 def _load_models(
-    pretrained: str, experts: Mapping[str, str], problems: Problems
+    pretrained: str,
+    experts: Mapping[str, str],
+    used: Container[str],
+    allocate: Allocate,
+    problems: Problems,
 ) -> dict[str, Checkpoint]:
-    """PRETRAINED and the experts, those that are in order."""
+    """PRETRAINED and the experts, those that are in order; those that tasks use need a head."""
     models = {}
     with problems.about(PRETRAINED):
-        models[PRETRAINED] = load_checkpoint(pretrained, need_head=False)
+        models[PRETRAINED] = load_checkpoint(pretrained, need_head=False, allocate=allocate)
     for name, place in experts.items():
         with problems.about(f"expert {name!r}"):
-            models[name] = load_checkpoint(place)
+            models[name] = load_checkpoint(place, need_head=name in used, allocate=allocate)
             if PRETRAINED in models:
                 _check_same_architecture(models[name], models[PRETRAINED])
     return models

@@ -11,7 +11,7 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from merge_gym import list_suites, load_suite
+from merge_gym import Evaluator, LayerBank, ReferenceEvaluator, list_suites, load_suite
 from merge_gym.suites import Split
 from merge_gym.suites import loading as loading_module
 
@@ -95,6 +95,33 @@ def test_a_suite_is_found_by_its_name_among_the_shipped_ones(directory, monkeypa
     assert load_suite("tiny").name == "tiny"
 
 
+@pytest.mark.parametrize("tasks", ["left out", {}, None])
+def test_without_tasks_experts_need_neither_head_nor_processor_and_nothing_is_scored(
+    directory, tasks
+):
+    def edit(description):
+        if tasks == "left out":
+            del description["tasks"]
+        else:
+            description["tasks"] = tasks
+
+    reweigh(directory, "low", lambda tensors: tensors.pop("classifier.bias"))
+    (directory / "low" / "preprocessor_config.json").unlink()
+    suite = load_suite(describe(directory, edit))
+    assert (suite.tasks, list(suite.heads)) == ({}, ["low", "high"])
+    assert suite.experts["low"].head.keys() == {"classifier.weight"}
+    bank = LayerBank(suite)
+    for evaluator in (Evaluator, ReferenceEvaluator):
+        with pytest.raises(ValueError, match="suite tiny has no tasks, so nothing can be scored"):
+            evaluator(bank)
+
+
+def test_only_the_experts_that_tasks_use_need_a_head(directory):
+    reweigh(directory, "low", lambda tensors: tensors.pop("classifier.bias"))
+    suite = load_suite(describe(directory, lambda d: d["tasks"].pop("low")))
+    assert list(suite.heads) == ["high"]
+
+
 def test_the_path_of_a_suite_file_may_be_relative(directory, monkeypatch):
     monkeypatch.chdir(directory)
     assert load_suite("tiny.yaml").name == "tiny"
@@ -154,7 +181,7 @@ def test_a_suite_file_that_is_not_there_is_refused_by_its_path(tmp_path):
         ("experts: [", r"tiny\.yaml is not YAML"),
         ("", r"tiny\.yaml is a mapping .* got None"),
         ("- name", r"tiny\.yaml is a mapping .* got \['name'\]"),
-        ("name: tiny", r"tiny\.yaml lacks pretrained, experts, tasks; it needs name"),
+        ("name: tiny", r"tiny\.yaml lacks pretrained, experts; it needs name, pretrained"),
     ],
 )
 def test_a_file_that_is_no_suite_is_refused(tmp_path, text, message):
