@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from safetensors import SafetensorError, safe_open
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
 INDEX = "model.safetensors.index.json"
+PICKLES = "pytorch_model*.bin"
+"""The pickled weights that transformers used to write."""
+
 PROCESSOR_FILES = (
     "preprocessor_config.json",
     "processor_config.json",
@@ -53,6 +57,11 @@ def local_directory(location: str) -> Path:
 def check_config(directory: Path) -> None:
     """Check that a model of a known architecture is there, which needs no code of its own."""
     config = read_json(directory / "config.json")
+    if not config.keys() & {"model_type", "architecture", "auto_map"}:
+        raise ValueError(
+            f"{directory}/config.json names no model_type, as with very old versions of "
+            f"transformers. {_conversion(directory)} --model-type bert, or whatever it is"
+        )
     known = config.get("model_type") in CONFIG_MAPPING_NAMES or "architecture" in config
     if not known and "auto_map" in config:
         raise ValueError(
@@ -117,17 +126,18 @@ def copy_processor(source: Path, target: Path) -> None:
 
 
 def _no_weights(directory: Path) -> str:
-    pickles = sorted(
-        file.name for kind in ("*.bin", "*.pt", "*.pth") for file in directory.glob(kind)
-    )
+    pickles = sorted(file.name for file in directory.glob(PICKLES))
     if not pickles:
         return f"{directory} holds no .safetensors file"
-    architectures = read_json(directory / "config.json").get("architectures") or ["AutoModel"]
     return (
         f"{directory} holds no .safetensors file; {', '.join(pickles)} is pickle, which can run "
-        f'code and is not read. Convert it: python -c "import transformers; transformers.'
-        f"{architectures[0]}.from_pretrained('{directory}').save_pretrained('{directory}-safe')\""
+        f"code and is not read. {_conversion(directory)}"
     )
+
+
+def _conversion(directory: Path) -> str:
+    places = shlex.join([str(directory), f"{directory}-safe"])
+    return f"Convert it: python -m experiments.convert {places}"
 
 
 def _dtypes(file: Path) -> set[str]:

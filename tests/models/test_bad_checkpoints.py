@@ -106,9 +106,18 @@ def test_a_pickle_is_refused_with_the_command_that_converts_it(suite_file):
     (expert / "pytorch_model.bin").write_bytes(b"")
     with pytest.raises(
         OSError,
-        match=r"pytorch_model\.bin is pickle.*python -c \"import transformers; "
-        r"transformers\.GPT2LMHeadModel\.from_pretrained\('.*expert'\)\.save_pretrained\(",
+        match=r"pytorch_model\.bin is pickle.*: python -m experiments\.convert "
+        rf"{expert} {expert}-safe$",
     ):
+        load_suite(suite_file)
+
+
+def test_a_configuration_without_architecture_is_refused_with_the_same_command(suite_file):
+    expert = suite_file.parent / "expert"
+    config = json.loads((expert / "config.json").read_text())
+    del config["model_type"]
+    (expert / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"names no model_type.*convert .*--model-type bert, or"):
         load_suite(suite_file)
 
 
