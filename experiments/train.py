@@ -87,6 +87,7 @@ def prepare(config: DictConfig, directory: Path) -> Run:
         invalid_reward=config.invalid_reward,
         device=config.device,
         evaluation=plain["evaluation"],
+        mapped=config.mapped,
         **plain["reward"],
     )
     core = env.unwrapped

@@ -64,6 +64,8 @@ class ModelMergeEnv(gym.Env[NDArray[np.float32], np.int64]):
         invalid_reward: the reward of an invalid episode.
         device: where recipes are scored.
         evaluation: further settings of `Evaluator`: `cache_bytes`, `dtype`, `placement`.
+        mapped: whether weights lie in mapped files, as `load_suite` takes it; of no matter where
+            `suite` is a Suite.
         table: a file of `merge_gym.tables` with the scores of all recipes without stacking; no
             model is then opened, going back is invalid, and `suite` may be None (otherwise the
             table must be that suite's).
@@ -91,6 +93,7 @@ class ModelMergeEnv(gym.Env[NDArray[np.float32], np.int64]):
         invalid_reward: float = -10.0,
         device: str = "cpu",
         evaluation: Mapping[str, Any] | None = None,
+        mapped: bool | None = None,
         table: str | Path | None = None,
         render_mode: str | None = None,
     ) -> None:
@@ -100,7 +103,7 @@ class ModelMergeEnv(gym.Env[NDArray[np.float32], np.int64]):
             )
         _check_budget("max_steps", max_steps)
         _check_budget("max_depth", max_depth)
-        self._suite = None if suite is None else _loaded(suite)
+        self._suite = None if suite is None else _loaded(suite, mapped)
         self.bank: Candidates
         self.evaluator: Scorer
         if table is None:
@@ -269,10 +272,10 @@ def make_env(
     return DynamicAverageReward(env, dar_scale, dar_horizon) if dar_scale else env
 
 
-def _loaded(suite: str | Suite | None) -> Suite:
+def _loaded(suite: str | Suite | None, mapped: bool | None = None) -> Suite:
     if suite is None:
         raise ValueError("give suite=, a suite's name or file, or table=, a table of its scores")
-    return suite if isinstance(suite, Suite) else load_suite(suite)
+    return suite if isinstance(suite, Suite) else load_suite(suite, mapped)
 
 
 def _open_table(

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 import merge_gym
 from merge_gym import Recipe
 from merge_gym.env import ModelMergeEnv
+from merge_gym.models.storage import on_disk
 from tests.tiny import OPERATORS
 
 CANDIDATES, LAYERS, SUBSETS = 5, 3, 6
@@ -59,6 +60,11 @@ def test_settings_of_the_evaluator_are_passed_on(suite):
     assert env.evaluator.dtype == torch.bfloat16
     with pytest.raises(TypeError, match="cache_size"):
         ModelMergeEnv(suite, subsets=2, evaluation={"cache_size": 3})
+
+
+def test_weights_are_mapped_where_that_is_asked_for(suite_file):
+    env = ModelMergeEnv(str(suite_file), subsets=2, mapped=True)
+    assert env.suite.allocate is on_disk
 
 
 def test_observation_is_the_merging_map_row_by_row(env):
