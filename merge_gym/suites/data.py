@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Hashable, Mapping, Sequence
 
 import datasets
 import torch
+from PIL.Image import Image
 from torch import Tensor
-from transformers import AutoImageProcessor
+from transformers import AutoImageProcessor, PretrainedConfig
 
 from merge_gym.models import Checkpoint, adapter_for
 from merge_gym.suites import text
@@ -19,6 +21,8 @@ Columns = Mapping[str, str | Sequence[str]]
 
 OPTIONAL = "input"
 MODES = {1: "L", 3: "RGB"}
+CHUNK = 64
+"""Images that are decoded at once."""
 
 
 def check_columns(rows: datasets.Dataset, columns: Columns, metric: str) -> None:
@@ -74,7 +78,7 @@ def make_split(
 def fingerprints(rows: datasets.Dataset, split: Split, columns: Columns) -> list[Hashable]:
     """For each example of a split a value that tells it from every other, whatever its label."""
     if "pixel_values" in split.inputs:
-        return [image.numpy().tobytes() for image in split.inputs["pixel_values"]]
+        return [hashlib.sha256(image.numpy()).digest() for image in split.inputs["pixel_values"]]
     names = [name for role in columns if role != "label" for name in _list(columns[role])]
     return [repr(texts) for texts in zip(*(rows[name][:] for name in names), strict=True)]
 
@@ -142,6 +146,31 @@ def _check_range(what: str, labels: Tensor, count: int) -> None:
         raise ValueError(f"there are labels {outside}, but only {count} {what}, 0 to {count - 1}")
 
 
+def open_image_processor(
+    directory: str, config: PretrainedConfig
+) -> Callable[[Sequence[Image]], Tensor]:
+    """What turns images into the input of a model, float32, shape (n, channels, height, width).
+
+    Args:
+        directory: where the model's processor lies.
+        config: the model's, whose channels images are brought to first.
+    """
+    mode = MODES.get(_channels(config))
+    prepare = AutoImageProcessor.from_pretrained(directory, backend="pil", trust_remote_code=False)
+
+    def pixels(images: Sequence[Image]) -> Tensor:
+        converted = [image.convert(mode) if mode else image for image in images]
+        return prepare(images=converted, return_tensors="pt")["pixel_values"]
+
+    return pixels
+
+
+def _channels(config: PretrainedConfig) -> int:
+    """How many a model's images have; 0 if its configuration does not say."""
+    of_timm = (getattr(config, "pretrained_cfg", None) or {}).get("input_size", [0])[0]
+    return getattr(config, "num_channels", of_timm)
+
+
 def _images(
     rows: datasets.Dataset, columns: str | Sequence[str], model: Checkpoint
 ) -> dict[str, Tensor]:
@@ -150,11 +179,12 @@ def _images(
         raise ValueError(
             f"column {columns!r} holds {rows.features[column]}, expected images (datasets.Image)"
         )
-    mode = MODES.get(getattr(model.config, "num_channels", 0))
-    images = [image.convert(mode) if mode else image for image in rows[column]]
-    processor = model.processor or model.location
-    prepare = AutoImageProcessor.from_pretrained(processor, backend="pil", trust_remote_code=False)
-    return {"pixel_values": prepare(images=images, return_tensors="pt")["pixel_values"]}
+    prepare = open_image_processor(model.processor or model.location, model.config)
+    first = prepare(rows[:1][column])
+    pixels = first.new_empty((len(rows), *first.shape[1:]))
+    for start in range(0, len(rows), CHUNK):
+        pixels[start : start + CHUNK] = prepare(rows[start : start + CHUNK][column])
+    return {"pixel_values": pixels}
 
 
 def _strings(rows: datasets.Dataset, column: str | Sequence[str]) -> list[str]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import datasets
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from transformers import AutoModelForImageClassification
 
+from merge_gym.suites.data import make_split
 from tests.models.family import (
     TOLERANCE,
     FamilyCase,
@@ -83,3 +86,15 @@ def test_timm_heads_stay_each_experts_own(case):
     assert case.suite.experts["one"].head.keys() == {
         f"timm_model.{name}.{kind}" for name in names for kind in ("weight", "bias")
     }
+
+
+def test_timm_reads_grey_and_colour_images_of_any_size_in_its_three_channels(case):
+    images = [Image.linear_gradient("L").resize(size) for size in ((50, 40), (50, 40), (20, 90))]
+    images[1] = images[1].convert("RGB")
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("int64")})
+    rows = datasets.Dataset.from_dict({"image": images, "label": [0, 1, 2]}, features=features)
+    columns = {"input": "image", "label": "label"}
+    split = make_split(rows, columns, "accuracy", 128, case.suite.experts["one"])
+    grey, colour, tall = split.inputs["pixel_values"]
+    assert torch.equal(grey, colour)
+    assert tall.shape == (3, 32, 32)
