@@ -166,6 +166,25 @@ def replay(
     )
 
 
+def subset_and_whole(
+    bank: LayerBank, plays: Sequence[Play], subsets: int, block: int = 10
+) -> tuple[Clock, Clock]:
+    """The engine's time for the same recipes on the subsets they were played on and on the whole
+    search split, a block with one and then with the other."""
+    for source in bank.sources:
+        bank.parameters(source)
+    parts, whole = Evaluator(bank, subsets), Evaluator(bank, subsets)
+    clocks = Clock(), Clock()
+    for start in tqdm(range(0, len(plays), block), unit="block", disable=None, leave=False):
+        for recipe, subset in plays[start : start + block]:
+            with clocks[0].running():
+                parts.score(recipe, subset=subset)
+        for recipe, _ in plays[start : start + block]:
+            with clocks[1].running():
+                whole.score(recipe)
+    return clocks
+
+
 @dataclass(frozen=True)
 class Exactness:
     """The engine held against the reference on random recipes.

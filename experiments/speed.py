@@ -26,6 +26,7 @@ from transformers import ViTConfig
 
 import merge_gym
 from experiments.replaying import (
+    Clock,
     Memory,
     Play,
     Recording,
@@ -36,6 +37,7 @@ from experiments.replaying import (
     random_suite,
     record,
     replay,
+    subset_and_whole,
 )
 from merge_gym.bank import LayerBank
 
@@ -63,6 +65,22 @@ def searches(config: DictConfig, directory: Path) -> dict[str, tuple[Recording, 
             done[name] = recording, replay(bank, recording.plays, subsets)
             _say(name, done[name][1])
     return done
+
+
+def whole_splits(
+    config: DictConfig, done: dict[str, tuple[Recording, Replay]]
+) -> dict[str, tuple[Clock, Clock]]:
+    """What the whole search split costs in place of subsets, for the recipes of the same search."""
+    bank = LayerBank(merge_gym.load_suite(config.suite))
+    recordings = {name: recording for name, (recording, _) in done.items()}
+    return {
+        f"{policy}, scale {scale:g}": subset_and_whole(
+            bank, recordings[f"{policy}, scale {scale:g}"].plays, round(1 / scale)
+        )
+        for policy in config.policies
+        for scale in config.scales
+        if scale < 1
+    }
 
 
 def cold_scores(config: DictConfig) -> dict[str, Replay]:
@@ -144,6 +162,14 @@ def cold_table(done: dict[str, Replay], peak: float) -> Table:
     return table
 
 
+def whole_table(costs: dict[str, tuple[Clock, Clock]]) -> Table:
+    """A row for each search on subsets."""
+    table = _table("the same recipes on the whole split", "search", "subsets s", "whole s", "ratio")
+    for name, (parts, whole) in costs.items():
+        table.add_row(name, f"{parts.cpu:.2f}", f"{whole.cpu:.2f}", f"{whole.cpu / parts.cpu:.2f}")
+    return table
+
+
 def memory_table(seen: Memory) -> Table:
     """A row for each sample of the resident memory."""
     table = _table("memory", "episodes", "resident MiB", "above suite and bank MiB")
@@ -184,7 +210,11 @@ def _costs(run: Replay, peak: float) -> list[str]:
 
 
 def figures(
-    done: dict[str, tuple[Recording, Replay]], cold: dict[str, Replay], seen: Memory, peak: float
+    done: dict[str, tuple[Recording, Replay]],
+    whole: dict[str, tuple[Clock, Clock]],
+    cold: dict[str, Replay],
+    seen: Memory,
+    peak: float,
 ) -> dict[str, Any]:
     """All that was measured, as plain values."""
     return {
@@ -193,8 +223,13 @@ def figures(
         "threads": torch.get_num_threads(),
         "gemm_peak_flops": peak,
         "searches": {
-            name: _numbers(run) | {"search_cpu": whole.whole.cpu, "scoring_cpu": whole.scoring.cpu}
-            for name, (whole, run) in done.items()
+            name: _numbers(run)
+            | {"search_cpu": recording.whole.cpu, "scoring_cpu": recording.scoring.cpu}
+            for name, (recording, run) in done.items()
+        },
+        "whole_split": {
+            name: {"subsets_cpu": parts.cpu, "whole_cpu": all_of_it.cpu}
+            for name, (parts, all_of_it) in whole.items()
         },
         "cold": {name: _numbers(run) for name, run in cold.items()},
         "memory": vars(seen),
@@ -225,8 +260,10 @@ def main(config: DictConfig) -> None:
     seen = memory(bank, config.memory_episodes, config.memory_cache * MEBIBYTE)
     exact = exactness(bank, config.exact_recipes)
     done, cold = searches(config, directory), cold_scores(config)
+    whole = whole_splits(config, done)
     console = Console(width=160)
-    console.print(search_table(done, peak), cold_table(cold, peak), memory_table(seen), sep="\n")
+    tables = search_table(done, peak), whole_table(whole), cold_table(cold, peak)
+    console.print(*tables, memory_table(seen), sep="\n")
     print(
         f"GEMM peak {peak / 1e9:.0f} GFLOP/s; cache of the memory run {config.memory_cache} MiB, "
     )
@@ -235,7 +272,7 @@ def main(config: DictConfig) -> None:
         f"{exact.recipes} random recipes: {exact.unequal} metrics differ, logits by at most "
         f"{exact.deviation:.1e}; plain path equal to the bit: {exact.plain}"
     )
-    numbers = figures(done, cold, seen, peak) | {"exactness": vars(exact)}
+    numbers = figures(done, whole, cold, seen, peak) | {"exactness": vars(exact)}
     (directory / "speed.json").write_text(json.dumps(numbers, indent=2))
 
 

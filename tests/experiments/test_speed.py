@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 from transformers import ViTConfig
 
-from experiments.replaying import exactness, layer_flops, memory, random_suite, record, replay
+from experiments.replaying import (
+    exactness,
+    layer_flops,
+    memory,
+    random_suite,
+    record,
+    replay,
+    subset_and_whole,
+)
 from experiments.speed import cold_plays
 from merge_gym import Evaluator, LayerBank
 
@@ -22,6 +30,13 @@ def test_a_replay_scores_what_was_played_with_both_evaluators(bank, recording):
     assert run.executed < run.asked
     assert len(run.reference.parts) == -(-run.plays // 5)
     assert 0 < recording.scoring.cpu < recording.whole.cpu
+
+
+def test_subsets_and_whole_split_are_clocked_play_by_play(bank, recording):
+    parts, whole = subset_and_whole(bank, recording.plays, 3)
+    assert len(parts.parts) == len(whole.parts) == len(recording.plays)
+    assert parts.cpu > 0
+    assert whole.cpu > 0
 
 
 def test_a_cold_replay_runs_every_layer(bank):
