@@ -14,6 +14,7 @@ def attend_from(
     value: nn.Linear,
     heads: int,
     scaling: float,
+    mask: Tensor | None = None,
 ) -> Tensor:
     """What multi-head attention gives at one position, without projecting the other tokens.
 
@@ -30,6 +31,8 @@ def attend_from(
         value: projection, likewise.
         heads: number of heads.
         scaling: factor of the scores.
+        mask: which tokens may be read, bool or added to the scores, shape (batch, heads or 1,
+            tokens, tokens); None for all.
 
     Returns:
         Shape (batch, 1, heads · size), before the output projection.
@@ -39,6 +42,13 @@ def attend_from(
     keys = key.weight.view(heads, -1, width)
     values = value.weight.view(heads, -1, width)
     scores = torch.einsum("bhd,hdw->bhw", queries, keys) @ hidden.transpose(1, 2)
-    means = torch.softmax(scores * scaling, dim=-1) @ hidden
+    means = torch.softmax(_masked(scores * scaling, mask, position), dim=-1) @ hidden
     read = torch.einsum("bhw,hdw->bhd", means, values).reshape(batch, 1, -1)
     return read if value.bias is None else read + value.bias
+
+
+def _masked(scores: Tensor, mask: Tensor | None, position: int) -> Tensor:
+    if mask is None:
+        return scores
+    row = mask[:, :, position]
+    return scores.masked_fill(~row, -torch.inf) if row.dtype == torch.bool else scores + row

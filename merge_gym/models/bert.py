@@ -13,6 +13,7 @@ from transformers import PretrainedConfig
 from transformers.masking_utils import create_bidirectional_mask
 
 from merge_gym.models.adapter import Inputs, ModelAdapter, Stack, adapter, depth_field
+from merge_gym.models.attention import attend_from
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,23 @@ class Kind:
     head: tuple[str, ...]
     reads: tuple[str, ...]
     tail: Callable[[Any, Tensor], Tensor]
+    last_layer: Callable[[Any, Tensor, Tensor | None], Tensor]
+
+
+def _bert_last_layer(module: Any, hidden: Tensor, mask: Tensor | None) -> Tensor:
+    attention = module.attention.self
+    projections = (attention.query, attention.key, attention.value)
+    heads, scaling = attention.num_attention_heads, attention.scaling
+    read = attend_from(0, hidden, *projections, heads, scaling, mask)
+    return module.feed_forward_chunk(module.attention.output(read, hidden[:, :1]))
+
+
+def _distilbert_last_layer(module: Any, hidden: Tensor, mask: Tensor | None) -> Tensor:
+    attention = module.attention
+    projections = (attention.q_lin, attention.k_lin, attention.v_lin)
+    read = attend_from(0, hidden, *projections, attention.n_heads, attention.scaling, mask)
+    token = module.sa_layer_norm(attention.out_lin(read) + hidden[:, :1])
+    return module.output_layer_norm(module.ffn(token) + token)
 
 
 KINDS = {
@@ -33,6 +51,7 @@ KINDS = {
         ("bert.pooler.", "classifier."),
         ("input_ids", "token_type_ids", "position_ids"),
         lambda model, hidden: model.classifier(model.bert.pooler(hidden)),
+        _bert_last_layer,
     ),
     "roberta": Kind(
         "RobertaForSequenceClassification",
@@ -40,6 +59,7 @@ KINDS = {
         ("classifier.",),
         ("input_ids", "token_type_ids", "position_ids"),
         lambda model, hidden: model.classifier(hidden),
+        _bert_last_layer,
     ),
     "distilbert": Kind(
         "DistilBertForSequenceClassification",
@@ -47,6 +67,7 @@ KINDS = {
         ("pre_classifier.", "classifier."),
         ("input_ids", "position_ids"),
         lambda model, hidden: model.classifier(torch.relu(model.pre_classifier(hidden[:, 0]))),
+        _distilbert_last_layer,
     ),
 }
 
@@ -54,7 +75,8 @@ KINDS = {
 @adapter(*KINDS)
 def bert(config: PretrainedConfig) -> ModelAdapter:
     """One segment, `layers`; the head is all that follows the last layer, BERT's pooler included
-    (RoBERTa and DistilBERT have such a dense layer in their classifiers)."""
+    (RoBERTa and DistilBERT have such a dense layer in their classifiers). It reads the first token
+    only."""
     kind = KINDS[config.model_type]
 
     def enter(
@@ -75,4 +97,5 @@ def bert(config: PretrainedConfig) -> ModelAdapter:
         enter=enter,
         layer=lambda module, hidden, mask: module(hidden, mask),
         tail=lambda model, hidden, inputs: kind.tail(model, hidden),
+        last_layer=kind.last_layer,
     )

@@ -11,14 +11,20 @@ from tests.evaluation.recipes import recipes
 from tests.models.family import padded_tokens, write_case
 
 SIZES = {"vocab_size": 30}
-BERT = transformers.BertConfig(
+ENCODER = {
     **SIZES,
-    hidden_size=16,
-    num_hidden_layers=2,
-    num_attention_heads=2,
-    intermediate_size=32,
-    max_position_embeddings=16,
-    num_labels=3,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "max_position_embeddings": 16,
+    "initializer_range": 0.3,
+    "num_labels": 3,
+}
+BERT = transformers.BertConfig(**ENCODER)
+ROBERTA = transformers.RobertaConfig(**ENCODER, pad_token_id=1)
+DISTILBERT = transformers.DistilBertConfig(
+    **SIZES, dim=16, n_layers=2, n_heads=2, hidden_dim=32, initializer_range=0.3, num_labels=3
 )
 GPT2 = transformers.GPT2Config(**SIZES, n_embd=16, n_layer=2, n_head=2, n_positions=16)
 T5 = transformers.T5Config(
@@ -33,6 +39,8 @@ T5 = transformers.T5Config(
 )
 FAMILIES = {
     "bert": (transformers.BertForSequenceClassification, BERT, {}),
+    "roberta": (transformers.RobertaForSequenceClassification, ROBERTA, {}),
+    "distilbert": (transformers.DistilBertForSequenceClassification, DISTILBERT, {}),
     "gpt2": (transformers.GPT2LMHeadModel, GPT2, {}),
     "t5": (
         transformers.T5ForConditionalGeneration,
@@ -63,6 +71,11 @@ def evaluators(bank):
     )
 
 
+@pytest.fixture(scope="module")
+def fused(bank):
+    return Evaluator(bank, subsets=1)
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.data())
 def test_plain_logits_equal_the_references_to_the_bit(bank, evaluators, data):
@@ -72,6 +85,24 @@ def test_plain_logits_equal_the_references_to_the_bit(bank, evaluators, data):
         expected = reference.logits(recipe, task)
         for engine in engines:
             assert torch.equal(engine.logits(recipe, task), expected)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.data())
+def test_fused_logits_are_within_the_tolerance_and_scores_equal(bank, evaluators, fused, data):
+    recipe = data.draw(recipes(bank))
+    for task in bank.suite.tasks:
+        expected = evaluators[0].logits(recipe, task)
+        torch.testing.assert_close(fused.logits(recipe, task), expected, atol=1e-5, rtol=0)
+    if bank.suite.adapter.head:
+        assert fused.score(recipe) == evaluators[0].score(recipe)
+
+
+def test_classifiers_of_texts_run_the_last_layer_for_the_first_token_only(bank):
+    engine = Evaluator(bank, subsets=1)
+    engine.logits(bank.recipe([(0, 0), (1, 1)]), "one")
+    last = 3 if bank.suite.adapter.head else 0
+    assert engine.counts.last == last
 
 
 def test_a_decoder_prefix_is_kept_apart_for_every_encoder(tmp_path):

@@ -6,6 +6,7 @@ import pytest
 import torch
 import transformers
 
+from merge_gym.assembly import assemble
 from tests.models.family import (
     TOLERANCE,
     FamilyCase,
@@ -14,6 +15,7 @@ from tests.models.family import (
     deviation_layer_by_layer,
     deviation_when_reloaded,
     padded_tokens,
+    recipes,
     write_case,
 )
 
@@ -61,6 +63,29 @@ def test_bert_assembled_from_one_expert_equals_it(case):
 
 def test_bert_layer_by_layer_equals_its_forward(case):
     assert deviation_layer_by_layer(case) <= TOLERANCE
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("masks", ["bool", "added", "none"])
+def test_bert_last_layer_at_the_first_token_equals_the_whole_layer_there(case, masks):
+    """Masks are bool with torch's own attention and numbers to be added with the eager one."""
+    adapter = case.suite.adapter
+    for recipe in recipes(case.bank).values():
+        model = assemble(recipe, case.bank, "one")
+        model.set_attn_implementation("eager" if masks == "added" else "sdpa")
+        inputs = dict(case.inputs)
+        if masks == "none":
+            inputs["attention_mask"] = torch.ones_like(inputs["attention_mask"])
+        hidden, mask = adapter.enter(model, "layers", inputs, None)
+        assert {"bool": torch.bool, "added": torch.float32}.get(masks) == getattr(
+            mask, "dtype", None
+        )
+        for module in adapter.layers(model)["layers"]:
+            whole = adapter.layer(module, hidden, mask)
+            first = adapter.last_layer(module, hidden, mask)
+            assert first.shape == (len(hidden), 1, 16)
+            torch.testing.assert_close(first[:, 0], whole[:, 0], atol=1e-5, rtol=0)
+            hidden = whole
 
 
 def test_bert_exports_reload_with_equal_logits(case, plain, tmp_path):
