@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
 import merge_gym
+from experiments.replaying import layer_flops
 from merge_gym.bank import LayerBank
 from merge_gym.evaluation import Evaluator
 from merge_gym.evaluation.engine import Counts
@@ -84,6 +85,17 @@ def _continue(
     return done
 
 
+def savings(counts: Counts, bank: LayerBank) -> str:
+    """What the walk saved over scoring one recipe at a time, in words."""
+    whole, last = layer_flops(bank)
+    operations = counts.asked * whole / (counts.full * whole + counts.last * last)
+    return (
+        f"{operations:.0f} times fewer operations than one recipe at a time: of its layer forwards "
+        f"{counts.full / counts.asked:.1%} were run, and {counts.last / counts.asked:.1%} for the "
+        f"token that the head reads only"
+    )
+
+
 @hydra.main(version_base=None, config_path="../conf", config_name="tabulate")
 def main(config: DictConfig) -> None:
     """Make or finish a table and say what is best in it."""
@@ -101,11 +113,7 @@ def main(config: DictConfig) -> None:
     best, score = table.optimum()
     print(f"{len(table):,} recipes, {file.stat().st_size / 2**20:.1f} MiB: {config.file}")
     if counts.asked:
-        run = counts.full + counts.last
-        print(
-            f"layer forwards: {counts.asked / run:.1f} times fewer than one recipe at a time, "
-            f"{counts.last / run:.0%} of them for the token that the head reads only"
-        )
+        print(savings(counts, bank))
     print(f"best of all: {100 * score:.1f} on the search split\n  {best}")
 
 

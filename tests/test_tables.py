@@ -4,9 +4,11 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from experiments.tabulate import tabulate
+from experiments.replaying import layer_flops
+from experiments.tabulate import savings, tabulate
 from merge_gym import Evaluator, LayerBank, Recipe, ReferenceEvaluator
 from merge_gym.env import ModelMergeEnv
+from merge_gym.evaluation.engine import Counts
 from merge_gym.tables import count_recipes, decisions, load_table, read_rows, write_rows
 from tests.evaluation.recipes import random_recipes
 
@@ -88,6 +90,14 @@ def test_shared_prefixes_run_once(bank, tmp_path):
     examples = ReferenceEvaluator(bank).cost()
     assert counts.asked == 3 * 4 * 5**2 * examples
     assert (counts.full, counts.last) == ((5**2 - 1) * examples, 4 * 5**2 * examples)
+
+
+def test_savings_weigh_a_last_layer_by_its_operations(bank):
+    whole, last = layer_flops(bank)
+    said = savings(Counts(asked=100, full=1, last=10), bank)
+    operations = 100 * whole / (whole + 10 * last)
+    assert said.startswith(f"{operations:.0f} times fewer operations than one recipe at a time")
+    assert "1.0% were run, and 10.0% for the token" in said
 
 
 def test_an_interrupted_table_goes_on_where_it_stopped(bank, file, tmp_path, monkeypatch):
