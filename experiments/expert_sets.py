@@ -97,9 +97,15 @@ class Task(Generic[E]):
         """The examples of a split."""
         return self.examples[name][self.rows[name]]
 
-    def training_rows(self, count: int, seed: int) -> NDArray[np.int64]:
-        """The rows that the set with this seed trains on, shape (count,)."""
+    def training_rows(self, count: int | None, seed: int) -> NDArray[np.int64]:
+        """The rows that the set with this seed trains on, shape (count,); all without a count."""
         return np.random.default_rng(seed).permutation(self.rows["train"])[:count]
+
+
+def sizes(name: str, data: DictConfig) -> dict[str, int | None]:
+    """{split: how many examples}: the task's own number, or the one of all tasks; None is all that
+    the splits before it leave."""
+    return {split: data.tasks[name].get(split, data[split]) for split in SPLITS}
 
 
 def deal_task(read: Callable[[DictConfig, str], E], name: str, data: DictConfig) -> Task[E]:
@@ -110,9 +116,10 @@ def deal_task(read: Callable[[DictConfig, str], E], name: str, data: DictConfig)
     parts = data.tasks[name].get("parts") or dict.fromkeys(SPLITS, WHOLE)
     found = {part: read(data.tasks[name], part) for part in dict.fromkeys(parts.values())}
     rows: dict[str, NDArray[np.int64]] = {}
+    wanted = sizes(name, data)
     for part, examples in found.items():
         splits = [split for split in SPLITS if parts[split] == part]
-        needed = sum(data[split] for split in splits)
+        needed = sum(wanted[split] or 1 for split in splits)
         if len(examples) < needed:
             settings = " + ".join(f"data.{split}" for split in splits)
             raise ValueError(
@@ -121,7 +128,8 @@ def deal_task(read: Callable[[DictConfig, str], E], name: str, data: DictConfig)
             )
         order = np.random.default_rng(data.shuffle).permutation(len(examples))
         for split in splits:
-            size = len(order) if split == "train" else data[split]
+            size = None if split == "train" else wanted[split]
+            size = len(order) if size is None else size
             rows[split], order = order[:size], order[size:]
     return Task(name, {split: found[parts[split]] for split in SPLITS}, rows)
 
@@ -138,7 +146,7 @@ def build(kind: Kind[E], config: DictConfig, directory: Path, bars: Progress) ->
         for split in ("search", "test"):
             _save_split(kind, task, split, directory / "data" / f"{task.name}-{split}.parquet")
     (directory / "LICENSE-data").write_text(config.data.statement, encoding="utf-8")
-    bar = bars.add_task("", total=_steps(config))
+    bar = bars.add_task("", total=_steps(config, tasks))
     results = []
     for seed in config.seeds:
         for task in tasks:
@@ -149,11 +157,14 @@ def build(kind: Kind[E], config: DictConfig, directory: Path, bars: Progress) ->
     return results
 
 
-def _steps(config: DictConfig) -> int:
+def _steps(config: DictConfig, tasks: Sequence[Task[Any]]) -> int:
     optimiser = Optimiser(**config.optimiser)
-    experts = config.experts.values()
-    steps = sum(optimiser.steps(config.data.train, expert.epochs) for expert in experts)
-    return steps * len(config.seeds)
+    examples = {
+        task.name: len(task.training_rows(sizes(task.name, config.data)["train"], seed=0))
+        for task in tasks
+    }
+    steps = [optimiser.steps(examples[name], config.experts[name].epochs) for name in examples]
+    return sum(steps) * len(config.seeds)
 
 
 def _save_split(kind: Kind[E], task: Task[E], split: str, file: Path) -> None:
@@ -174,7 +185,8 @@ def _build_expert(
     advance: Callable[[], None],
 ) -> Result:
     start = time.perf_counter()
-    examples = task.examples["train"][task.training_rows(config.data.train, seed)]
+    rows = task.training_rows(sizes(task.name, config.data)["train"], seed)
+    examples = task.examples["train"][rows]
     pretrained, target = directory / "pretrained", directory / f"set-{seed}" / task.name
     expert = kind.open_expert(pretrained, config.data.tasks[task.name], examples, seed)
     training.train(
@@ -228,9 +240,8 @@ def _provenance(config: DictConfig, seed: int) -> dict[str, Any]:
         **({"parts": parts} if parts else {}),
         "rows": {
             "order": f"the different texts of a source or part, shuffled with seed {data.shuffle}",
-            "search": f"the first {data.search}",
-            "test": f"the next {data.test}",
-            "train": f"{data.train} of the rest, drawn with seed {seed}",
+            "dealt": f"search, then test; train is drawn from the rest with seed {seed}",
+            "sizes": {name: sizes(name, data) for name in data.tasks},
         },
         "experts": plain(config.experts),
         "optimiser": plain(config.optimiser),

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments import text_sources
+from experiments.benchmark_questions import BENCHMARKS, read_benchmark
 from experiments.expert_sets import WHOLE
 from experiments.text_sources import read_texts
 from merge_gym.messages import unknown_name
@@ -84,6 +85,13 @@ def _from_labelled_texts(source: Mapping[str, Any], part: str) -> Questions:
     return Questions(prompts, [choices] * len(prompts), texts.labels)
 
 
+def _from_benchmark(source: Mapping[str, Any], part: str) -> Questions:
+    """The rows of a split or file."""
+    prompts, choices, labels = zip(*read_benchmark(source, part), strict=True)
+    return Questions(prompts, choices, np.array(labels, np.int64))
+
+
 READERS: dict[str, Callable[[Mapping[str, Any], str], Questions]] = {
     **dict.fromkeys(text_sources.READERS, _from_labelled_texts),
+    **dict.fromkeys(BENCHMARKS, _from_benchmark),
 }

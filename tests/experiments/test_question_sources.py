@@ -7,7 +7,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from experiments import question_sources
-from experiments.expert_sets import deal_task
+from experiments.expert_sets import deal_task, sizes
 from experiments.question_sources import Questions, read_questions
 from tests.experiments.sources import write_bbc
 
@@ -101,3 +101,13 @@ def test_too_small_a_part_is_named() -> None:
     message = r"needs 9 different texts \(data.search \+ data.test\).*8 in its part 'validation'"
     with pytest.raises(ValueError, match=message):
         deal_task(read_questions, "one", data(parts, test=6))
+
+
+@pytest.mark.usefixtures("parted")
+def test_a_task_s_own_sizes_go_before_those_of_all() -> None:
+    settings = data({"search": "train", "test": "test", "train": "train"})
+    settings.tasks.one.update({"search": 1, "test": None})
+    task = deal_task(read_questions, "one", settings)
+    assert [len(task.split(split)) for split in ("search", "test", "train")] == [1, 5, 7]
+    assert sizes("one", settings) == {"search": 1, "test": None, "train": 2}
+    assert len(task.training_rows(None, seed=0)) == 7

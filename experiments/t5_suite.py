@@ -1,0 +1,50 @@
+"""Building a suite of small T5 models, the pretrained one trained here on the tasks' own texts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from omegaconf import DictConfig
+from rich.progress import Progress
+
+from experiments import expert_sets, language_suite
+from experiments.expert_sets import deal_task
+from experiments.question_sources import read_questions
+from experiments.suite_files import Result, plain, save_weights
+from experiments.t5_pretraining import new_model, new_tokenizer, pretrain, windows
+from experiments.training import Optimiser
+
+
+def build(config: DictConfig, directory: Path, bars: Progress) -> list[Result]:
+    """As `language_suite.build`, but the pretrained model is trained here if none is named."""
+    if config.pretrained.directory is not None:
+        return language_suite.build(config, directory, bars)
+    kind = replace(language_suite.KIND, save_pretrained=partial(_save_pretrained, config, bars))
+    return expert_sets.build(kind, config, directory, bars)
+
+
+def _save_pretrained(
+    config: DictConfig, bars: Progress, settings: DictConfig, target: Path
+) -> None:
+    """Train tokenizer and model on the prompts that experts may be trained on, and write them."""
+    tasks = [deal_task(read_questions, name, config.data) for name in config.data.tasks]
+    texts = [text for task in tasks for text in task.split("train").prompts]
+    tokenizer = new_tokenizer(texts, settings.vocabulary, settings.window)
+    model = new_model(tokenizer, plain(settings.model), settings.seed)
+    rows = windows(texts, tokenizer, settings.window)
+    optimiser = Optimiser(**settings.optimiser)
+    bar = bars.add_task("pretraining", total=optimiser.steps(len(rows), settings.epochs))
+    pretrain(
+        model,
+        tokenizer,
+        rows,
+        settings.learning_rate,
+        settings.epochs,
+        optimiser,
+        settings.seed,
+        partial(bars.advance, bar),
+    )
+    save_weights(model, target)
+    tokenizer.save_pretrained(target)
