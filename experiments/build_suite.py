@@ -4,6 +4,7 @@
     python -m experiments.build_suite output=my-suite seeds=[7] data.shuffle=1
     python -m experiments.build_suite suite=text-domains output=my-suite pretrained.directory=…
     python -m experiments.build_suite suite=smollm-domains output=my-suite pretrained.directory=…
+    python -m experiments.build_suite suite=cub200-halves pretrained=vit-base-patch16 device=cuda
     python -m experiments.build_suite suite=t5-domains output=my-suite data.tasks.news.directory=…
     python -m experiments.build_suite suite=t5-qa output=my-suite
 
@@ -23,7 +24,7 @@ from rich.console import Console
 from rich.progress import Progress, TimeElapsedColumn
 from rich.table import Table
 
-from experiments import image_suite, language_suite, t5_suite, text_suite
+from experiments import image_suite, language_suite, t5_suite, text_suite, vision_suite
 from experiments.suite_files import Result, new_directory, size_of
 
 Builder = Callable[[DictConfig, Path, Progress], list[Result]]
@@ -32,6 +33,7 @@ BUILDERS: dict[str, Builder] = {
     "images": image_suite.build,
     "texts": text_suite.build,
     "language": language_suite.build,
+    "vision": vision_suite.build,
     "t5": t5_suite.build,
 }
 

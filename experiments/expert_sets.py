@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +13,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 import datasets
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 from rich.progress import Progress
@@ -22,10 +24,11 @@ from experiments.suite_files import Result, plain, save_suite_file, save_table, 
 from experiments.training import Optimiser
 from merge_gym.models import torchvision_shim
 from merge_gym.models.files import copy_processor
+from merge_gym.models.weights import quiet
 
 torchvision_shim.install()
 
-from transformers import PreTrainedModel  # noqa: E402
+from transformers import AutoConfig, PreTrainedModel  # noqa: E402
 
 SPLITS = ("search", "test", "train")
 WHOLE = "all"
@@ -34,6 +37,10 @@ WHOLE = "all"
 
 class Examples(Protocol):
     """Some rows of a source."""
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """The class or the right choice of each, shape (n,)."""
 
     def __len__(self) -> int: ...
 
@@ -108,6 +115,17 @@ def sizes(name: str, data: DictConfig) -> dict[str, int | None]:
     return {split: data.tasks[name].get(split, data[split]) for split in SPLITS}
 
 
+def balanced(order: NDArray[np.int64], labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """`order` with the first row of every class before every second one, and so on: its first rows
+    have, as far as it can be, equally many of each class."""
+    met: Counter[int] = Counter()
+    ranks = []
+    for row in order:
+        ranks.append(met[labels[row]])
+        met[labels[row]] += 1
+    return order[np.argsort(ranks, kind="stable")]
+
+
 def deal_task(read: Callable[[DictConfig, str], E], name: str, data: DictConfig) -> Task[E]:
     """Choose a task's rows; splits of one part get different ones.
 
@@ -123,15 +141,41 @@ def deal_task(read: Callable[[DictConfig, str], E], name: str, data: DictConfig)
         if len(examples) < needed:
             settings = " + ".join(f"data.{split}" for split in splits)
             raise ValueError(
-                f"task {name!r} needs {needed} different texts ({settings}), the source has "
+                f"task {name!r} needs {needed} different examples ({settings}), the source has "
                 f"{len(examples)}{'' if part == WHOLE else f' in its part {part!r}'}"
             )
         order = np.random.default_rng(data.shuffle).permutation(len(examples))
+        if data.get("balanced"):
+            order = balanced(order, examples.labels)
         for split in splits:
             size = None if split == "train" else wanted[split]
             size = len(order) if size is None else size
             rows[split], order = order[:size], order[size:]
     return Task(name, {split: found[parts[split]] for split in SPLITS}, rows)
+
+
+def open_with_head(
+    auto_class: Any, directory: Path, names: Sequence[str], seed: int
+) -> PreTrainedModel:
+    """The model in `directory`, float32, with a head for the named classes; a fresh one, unless it
+    has one of that size.
+
+    Args:
+        auto_class: a class of transformers such as AutoModelForImageClassification.
+        directory: of a checkpoint.
+        names: of the classes.
+        seed: of the head, and of what is drawn next, such as dropout.
+    """
+    config = AutoConfig.from_pretrained(directory)
+    config.id2label = dict(enumerate(names))
+    config.label2id = {name: number for number, name in enumerate(names)}
+    if hasattr(config, "label_names"):  # timm's
+        config.label_names = list(names)
+    torch.manual_seed(seed)
+    with quiet():  # that the head is fresh is as it is to be
+        return auto_class.from_pretrained(
+            directory, config=config, dtype=torch.float32, ignore_mismatched_sizes=True
+        )
 
 
 def build(kind: Kind[E], config: DictConfig, directory: Path, bars: Progress) -> list[Result]:
@@ -232,6 +276,7 @@ def describe(kind: Kind[Any], config: DictConfig, seed: int) -> dict[str, Any]:
 def _provenance(config: DictConfig, seed: int) -> dict[str, Any]:
     """What the set was made from and with."""
     data = config.data
+    turn = ", one of each class in turn" if data.get("balanced") else ""
     parts = {name: plain(source.parts) for name, source in data.tasks.items() if "parts" in source}
     return {
         "seed": seed,
@@ -239,7 +284,7 @@ def _provenance(config: DictConfig, seed: int) -> dict[str, Any]:
         "sources": {name: source.title for name, source in data.tasks.items()},
         **({"parts": parts} if parts else {}),
         "rows": {
-            "order": f"the different texts of a source or part, shuffled with seed {data.shuffle}",
+            "order": f"the source's different examples, shuffled with seed {data.shuffle}{turn}",
             "dealt": f"search, then test; train is drawn from the rest with seed {seed}",
             "sizes": {name: sizes(name, data) for name in data.tasks},
         },

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from experiments import expert_sets
-from experiments.expert_sets import Kind
+from experiments.expert_sets import Kind, open_with_head
 from experiments.suite_files import save_weights
 from experiments.text_sources import LabelledTexts, directory_of, read_texts
 from merge_gym.models import torchvision_shim
@@ -25,10 +25,8 @@ from merge_gym.models.weights import quiet
 torchvision_shim.install()
 
 from transformers import (  # noqa: E402
-    AutoConfig,
     AutoModelForSequenceClassification,
     AutoTokenizer,
-    PreTrainedModel,
 )
 
 
@@ -43,16 +41,7 @@ class Classifier:
     """
 
     def __init__(self, directory: Path, names: tuple[str, ...], max_length: int, seed: int) -> None:
-        config = AutoConfig.from_pretrained(
-            directory,
-            id2label=dict(enumerate(names)),
-            label2id={name: number for number, name in enumerate(names)},
-        )
-        torch.manual_seed(seed)
-        with quiet():  # the head is fresh, as it is to be
-            self.model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
-                directory, config=config, dtype=torch.float32
-            )
+        self.model = open_with_head(AutoModelForSequenceClassification, directory, names, seed)
         self.tokenizer: Any = AutoTokenizer.from_pretrained(directory)
         self.max_length = max_length
 

@@ -11,16 +11,14 @@ import datasets
 import numpy as np
 import pytest
 import yaml
-from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
-from rich.progress import Progress
 
 from experiments import image_suite
 from experiments.image_sources import read_idx_file, read_images
 from experiments.suite_files import new_directory
 from merge_gym import load_suite
+from tests.experiments.building import build, compose_suite, files
 
-CONF = Path(__file__).parents[2] / "conf" / "build_suite"
 SIZE, ROWS = 8, {"train": 120, "t10k": 60}
 
 
@@ -75,19 +73,14 @@ def settings(idx: Path, *overrides: str, tasks: tuple[str, ...] = HALVES) -> Dic
         "tuning=[0.5,1.0]",
         "seeds=[3,4]",
     ]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("config", overrides=[*small, *overrides])
-
-
-def build(config: DictConfig, output: Path) -> Path:
-    with new_directory(output) as directory:
-        image_suite.build(config, directory, Progress(disable=True))
-    return output
+    return compose_suite(*small, *overrides)
 
 
 @pytest.fixture(scope="module")
 def built(idx: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(settings(idx), tmp_path_factory.mktemp("suites") / "halves")
+    output = tmp_path_factory.mktemp("suites") / "halves"
+    build(image_suite.build, settings(idx), output)
+    return output
 
 
 def column(directory: Path, task: str, split: str, name: str) -> list[int]:
@@ -141,11 +134,8 @@ def test_the_tuned_operator_is_in_the_bank_and_shared(built: Path) -> None:
 
 
 def test_the_same_settings_give_the_same_files(built: Path, idx: Path, tmp_path: Path) -> None:
-    build(settings(idx), tmp_path / "again")
-    first, again = (
-        {file.relative_to(root): file.read_bytes() for file in root.rglob("*") if file.is_file()}
-        for root in (built, tmp_path / "again")
-    )
+    build(image_suite.build, settings(idx), tmp_path / "again")
+    first, again = files(built), files(tmp_path / "again")
     assert first == again
     weights = Path("half-a/model.safetensors")
     assert first["set-3" / weights] != first["set-4" / weights]
@@ -159,7 +149,7 @@ def test_a_failed_build_leaves_nothing_behind(
 
     monkeypatch.setattr(image_suite, "save_suite_file", fail)
     with pytest.raises(RuntimeError, match="disk"):
-        build(settings(idx, "seeds=[3]"), tmp_path / "out")
+        build(image_suite.build, settings(idx, "seeds=[3]"), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -172,7 +162,8 @@ def test_an_existing_output_is_refused_and_kept(tmp_path: Path) -> None:
 
 def test_two_domains_have_classes_and_images_of_their_own_source(idx: Path, tmp_path: Path) -> None:
     config = settings(idx, "seeds=[3]", tasks=DOMAINS)
-    suite = load_suite(build(config, tmp_path / "domains") / "digits-fashion-3.yaml")
+    build(image_suite.build, config, tmp_path / "domains")
+    suite = load_suite(tmp_path / "domains" / "digits-fashion-3.yaml")
     heads = {name: list(expert.config.id2label.values()) for name, expert in suite.experts.items()}
     assert heads == {"digits": ["0", "2"], "fashion": ["Dress", "Trouser"]}
     train = read_images(config.data.sources.digits, "train")
@@ -217,7 +208,7 @@ def test_a_missing_source_says_what_to_install_or_set(tmp_path: Path) -> None:
 
 def test_too_small_a_source_is_refused_before_training(idx: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="needs 510 training images"):
-        build(settings(idx, "data.search=470"), tmp_path / "out")
+        build(image_suite.build, settings(idx, "data.search=470"), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -98,7 +98,7 @@ def test_splits_of_one_part_do_not_overlap() -> None:
 @pytest.mark.usefixtures("parted")
 def test_too_small_a_part_is_named() -> None:
     parts = {"search": "validation", "test": "validation", "train": "train"}
-    message = r"needs 9 different texts \(data.search \+ data.test\).*8 in its part 'validation'"
+    message = r"needs 9 different examples \(data.search \+ data.test\).*8 in its part 'validation'"
     with pytest.raises(ValueError, match=message):
         deal_task(read_questions, "one", data(parts, test=6))
 

@@ -6,18 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
-from rich.progress import Progress
 
 from experiments import expert_sets, text_suite
-from experiments.suite_files import new_directory
 from experiments.text_sources import read_texts
 from merge_gym import LayerBank, Recipe, ReferenceEvaluator, load_suite
 from tests import tiny_text
+from tests.experiments.building import build, check_scores, compose_suite, files
 from tests.experiments.sources import NEWS, write_bbc, write_spam, write_vader
-
-CONF = Path(__file__).parents[2] / "conf" / "build_suite"
 
 
 @pytest.fixture(scope="module")
@@ -45,24 +41,14 @@ def settings(sources: Path, *overrides: str) -> DictConfig:
         "data.train=10",
         "seeds=[3]",
     ]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("config", overrides=[*small, *overrides])
-
-
-def build(config: DictConfig, output: Path) -> Path:
-    with new_directory(output) as directory:
-        text_suite.build(config, directory, Progress(disable=True))
-    return output
+    return compose_suite(*small, *overrides)
 
 
 @pytest.fixture(scope="module")
 def built(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(settings(sources), tmp_path_factory.mktemp("suites") / "texts")
-
-
-def files(directory: Path) -> dict[Path, bytes]:
-    found = (file for file in directory.rglob("*") if file.is_file())
-    return {file.relative_to(directory): file.read_bytes() for file in found}
+    output = tmp_path_factory.mktemp("suites") / "texts"
+    build(text_suite.build, settings(sources), output)
+    return output
 
 
 def test_the_library_loads_and_scores_what_was_built(built: Path) -> None:
@@ -77,15 +63,8 @@ def test_the_library_loads_and_scores_what_was_built(built: Path) -> None:
 
 
 def test_an_expert_scores_in_the_library_what_the_builder_measured(sources, tmp_path) -> None:
-    with new_directory(tmp_path / "texts") as directory:
-        results = text_suite.build(settings(sources), directory, Progress(disable=True))
-    suite = load_suite(tmp_path / "texts" / "text-domains-3.yaml")
-    for row in results:
-        bank = LayerBank(suite, shared=row.expert)
-        evaluator = ReferenceEvaluator(bank, subsets=2)
-        recipe = Recipe.uniform(row.expert, bank)
-        assert evaluator.score(recipe, "search")[row.expert] == pytest.approx(row.search)
-        assert evaluator.score(recipe, "test")[row.expert] == pytest.approx(row.test)
+    results = build(text_suite.build, settings(sources), tmp_path / "texts")
+    check_scores(results, tmp_path / "texts" / "text-domains-3.yaml")
 
 
 def test_experts_differ_from_the_pretrained_model_and_one_another(built: Path) -> None:
@@ -104,7 +83,8 @@ def test_splits_and_training_rows_are_disjoint(sources: Path) -> None:
 
 
 def test_the_same_settings_give_the_same_files(built: Path, sources: Path, tmp_path: Path) -> None:
-    assert files(build(settings(sources), tmp_path / "again")) == files(built)
+    build(text_suite.build, settings(sources), tmp_path / "again")
+    assert files(tmp_path / "again") == files(built)
 
 
 def test_vader_gives_as_many_of_each_domain_by_the_sign_of_their_rating(sources: Path) -> None:
@@ -141,11 +121,11 @@ def test_mails_are_subject_and_text_without_other_headers_or_markup(sources: Pat
 )
 def test_a_source_that_is_not_there_says_how_to_get_it(sources, tmp_path, override, message):
     with pytest.raises(FileNotFoundError, match=message):
-        build(settings(sources, override), tmp_path / "out")
+        build(text_suite.build, settings(sources, override), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_too_small_a_source_is_refused_before_training(sources: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"needs 112 different texts .* the source has 30"):
-        build(settings(sources, "data.train=100"), tmp_path / "out")
+    with pytest.raises(ValueError, match=r"needs 112 different examples .* the source has 30"):
+        build(text_suite.build, settings(sources, "data.train=100"), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []

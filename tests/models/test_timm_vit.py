@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import datasets
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
 from transformers import AutoModelForImageClassification
 
 from merge_gym.suites.data import make_split
@@ -21,35 +17,16 @@ from tests.models.family import (
     deviation_when_reloaded,
     write_case,
 )
+from tests.tiny_timm import save_timm
 
 timm = pytest.importorskip("timm")
 
 ARCHITECTURES = ["vit_small_patch32_224", "vit_base_patch16_224", "deit_tiny_distilled_patch16_224"]
-SIZES = {"img_size": 32, "embed_dim": 24, "depth": 3, "num_heads": 2}
 PLAIN = """
 import timm
 load = lambda directory: timm.create_model("local-dir:" + directory, pretrained=True)
 logits = lambda model, inputs: model(inputs["pixel_values"])
 """
-
-
-def save_timm(directory: Path, architecture: str) -> None:
-    """A checkpoint as timm writes them for the hub."""
-    directory.mkdir()
-    model = timm.create_model(architecture, pretrained=False, num_classes=5, **SIZES)
-    tensors = {
-        name: tensor + 0.1 * torch.randn_like(tensor) for name, tensor in model.state_dict().items()
-    }
-    save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
-    config = {
-        "architecture": architecture,
-        "num_classes": 5,
-        "num_features": 24,
-        "model_args": SIZES,
-        "label_names": ["a", "b", "c", "d", "e"],
-        "pretrained_cfg": {"input_size": [3, 32, 32], "mean": [0.5] * 3, "std": [0.5] * 3},
-    }
-    (directory / "config.json").write_text(json.dumps(config))
 
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)
