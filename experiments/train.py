@@ -73,7 +73,7 @@ class Outcome:
 
 
 def prepare(config: DictConfig, directory: Path) -> Run:
-    """Open suite, environment and agent; ValueError or FileNotFoundError for what does not fit."""
+    """Open suite, environment and agent; ValueError or OSError for what does not fit."""
     plain: Any = OmegaConf.to_container(config, resolve=True)
     torch.set_num_threads(config.threads)
     env = gym.make(
@@ -186,11 +186,14 @@ def main(config: DictConfig) -> None:
     try:
         config = settings(config, directory)
         run = prepare(config, directory)
-    except (ValueError, FileNotFoundError) as error:
+        _write_text(directory / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
+    except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from None
-    _write_text(directory / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
-    outcome = execute(run)
-    write(run, outcome)
+    try:
+        outcome = execute(run)
+        write(run, outcome)
+    except OSError as error:
+        raise SystemExit(f"error: {error}; resume={directory} goes on with this run") from None
     sizes = " and ".join(f"{run.core.evaluator.cost(split):,} {split}" for split in SPLITS)
     title = f"{run.core.suite.name}, {config.agent.name}, seed {config.seed}: {sizes} examples"
     console = Console() if sys.stdout.isatty() else Console(width=120)

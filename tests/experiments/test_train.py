@@ -124,6 +124,19 @@ def test_resuming_where_no_run_is_names_the_folder(suite_file: Path, tmp_path: P
         train.settings(configuration(suite_file, f"resume={tmp_path}"), tmp_path)
 
 
+def test_a_file_that_cannot_be_written_is_one_line_with_the_way_on(
+    suite_file: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "results.json").mkdir()
+    settings = ["agent=random", "episodes=2", "top=1", "subsets=5", "baselines=[average]"]
+    done = program(f"suite={suite_file}", f"run_dir={tmp_path}", *settings)
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("error: ")
+    assert f"results.json'; resume={tmp_path} goes on with this run" in last
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
