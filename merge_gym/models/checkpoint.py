@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,10 +25,22 @@ SAME_FUNCTION = (
     "hidden_size",
     "num_attention_heads",
     "num_key_value_heads",
+    "head_dim",
     "hidden_act",
+    "activation",
+    "activation_function",
+    "feed_forward_proj",
+    "layer_norm_eps",
+    "layer_norm_epsilon",
+    "rms_norm_eps",
+    "rope_parameters",
+    "sliding_window",
+    "layer_types",
+    "relative_attention_max_distance",
     "tie_word_embeddings",
 )
-"""Fields in which models that are to be merged agree; most of them no tensor's shape betrays."""
+"""Fields in which models that are to be merged agree; most of them no tensor's shape betrays. What
+the families call differently stands there by each name."""
 
 HALF = {"F16": torch.float16, "BF16": torch.bfloat16}
 
@@ -70,12 +83,19 @@ def check_checkpoint(location: str) -> PretrainedConfig:
     return _config(directory)
 
 
+def function_of(config: PretrainedConfig) -> dict[str, Any]:
+    """What a configuration says of the function that weights are used in, by field; None where the
+    architecture has no such field."""
+    return {field: getattr(config, field, None) for field in SAME_FUNCTION}
+
+
 def differences(config: PretrainedConfig, pretrained: PretrainedConfig) -> list[str]:
     """What makes a model of `config` no fine-tune of the pretrained one, in words."""
+    theirs, ours = function_of(config), function_of(pretrained)
     return [
-        f"{field} is {theirs!r} instead of {ours!r}"
+        f"{field} is {theirs[field]!r} instead of {ours[field]!r}"
         for field in SAME_FUNCTION
-        if (theirs := getattr(config, field, None)) != (ours := getattr(pretrained, field, None))
+        if theirs[field] != ours[field]
     ]
 
 
@@ -113,8 +133,11 @@ def load_checkpoint(
             f"{adapter.model_class().__name__}"
         )
     _check_finite(location, tensors)
-    head = {name: t for name, t in tensors.items() if adapter.place(name).part == "head"}
-    head = {name: tensor for name, tensor in head.items() if name not in absent}
+    head = {
+        name: tensor.clone()  # a view of the mapped file would keep all of it in memory
+        for name, tensor in tensors.items()
+        if adapter.place(name).part == "head" and name not in absent
+    }
     processor = processor_directory(location)
     parameters = _gather(tensors, adapter, allocate)
     return Checkpoint(location, config, parameters, head, dtype, processor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from merge_gym.models import Checkpoint, ModelAdapter, adapter_for
+from merge_gym.models.checkpoint import function_of
 from merge_gym.models.storage import Allocate, in_memory
 
 
@@ -97,11 +99,12 @@ class Suite:
 
     @cached_property
     def digest(self) -> str:
-        """A fingerprint of everything that a score depends on: weights, heads, examples, metrics;
-        the first 16 hexadecimal digits of a SHA-256."""
+        """A fingerprint of everything that a score depends on: weights and the function they are
+        used in, heads, examples, metrics; the first 16 hexadecimal digits of a SHA-256."""
         digest = hashlib.sha256()
         for name, model in {"": self.pretrained, **self.experts}.items():
             digest.update(name.encode())
+            digest.update(json.dumps(function_of(model.config), default=str).encode())
             _update(digest, model.parameters.flat, *model.head.values())
         for task in self.tasks.values():
             digest.update(f"{task.name}/{task.expert}/{task.metric}".encode())

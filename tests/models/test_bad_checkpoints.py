@@ -57,6 +57,8 @@ def suite_file(tmp_path, monkeypatch) -> Path:
         ({"vocab_size": 23}, "vocab_size is 23 instead of 20"),
         ({"n_embd": 24}, "hidden_size is 24 instead of 16"),
         ({"n_head": 4}, "num_attention_heads is 4 instead of 2"),
+        ({"activation_function": "relu"}, "activation_function is 'relu' instead of 'gelu_new'"),
+        ({"layer_norm_epsilon": 1e-3}, "layer_norm_epsilon is 0.001 instead of 1e-05"),
         ({"tie_word_embeddings": False}, "tie_word_embeddings is False instead of True"),
     ],
 )

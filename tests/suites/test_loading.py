@@ -157,6 +157,19 @@ def test_the_digest_changes_with_everything_that_a_score_depends_on(directory, w
     assert load_suite(file).digest != before
 
 
+@pytest.mark.parametrize(
+    "settings", [{"num_attention_heads": 4}, {"hidden_act": "relu"}, {"layer_norm_eps": 1e-3}]
+)
+def test_the_digest_changes_with_the_function_that_equal_weights_are_used_in(
+    directory, suite, settings
+):
+    for model in ("pretrained", "low", "high"):
+        file = reconfigure(directory, model, **settings)
+    changed = load_suite(file)
+    assert torch.equal(changed.pretrained.parameters.flat, suite.pretrained.parameters.flat)
+    assert changed.digest != suite.digest
+
+
 def test_the_digest_does_not_depend_on_names_and_words(suite):
     assert (
         dataclasses.replace(suite, name="other", licence="MIT", description="").digest
