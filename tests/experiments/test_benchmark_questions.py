@@ -2,66 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import Any
 
-import datasets
 import pytest
 
 from experiments.benchmark_questions import BENCHMARKS, read_benchmark
+from tests.experiments.benchmarks import EIGHT, ROWS, write_csv, write_dataset
 
-EIGHT = list("ABCDEFGH")
-ROWS: dict[str, dict[str, Any]] = {
-    "qasc": {
-        "id": "x",
-        "question": "What moves water?",
-        "choices": {"text": [f"thing {letter}" for letter in EIGHT], "label": EIGHT},
-        "answerKey": "C",
-        "fact1": "Pumps move water.",
-        "fact2": "A heart is a pump.",
-        "combinedfact": "Hearts move water.",
-        "formatted_question": "What moves water? (A) thing A",
-    },
-    "wiki_qa": {
-        "question_id": "Q1",
-        "question": "who wrote it",
-        "document_title": "It",
-        "answer": "It was written by her.",
-        "label": 1,
-    },
-    "quartz": {
-        "id": "x",
-        "question": "More sun makes it",
-        "choices": {"text": ["warmer", "colder"], "label": ["A", "B"]},
-        "answerKey": "B",
-        "para": "The sun warms.",
-        "para_id": "p",
-    },
-    "paws": {"id": 1, "sentence1": "A met B .", "sentence2": "B met A .", "label": 0},
-    "story_cloze": {
-        "InputStoryid": "x",
-        **{f"InputSentence{number}": f"Line {number}." for number in range(1, 5)},
-        "RandomFifthSentenceQuiz1": "It rained.",
-        "RandomFifthSentenceQuiz2": "All sang.",
-        "AnswerRightEnding": 2,
-    },
-    "winogrande": {
-        "sentence": "Ann thanked Eve as _ had helped.",
-        "option1": "Ann",
-        "option2": "Eve",
-        "answer": "2",
-    },
-    "wsc": {
-        "text": "Ann thanked Eve as she had helped.",
-        "span1_index": 0,
-        "span2_index": 4,
-        "span1_text": "Ann",
-        "span2_text": "she",
-        "idx": 0,
-        "label": 0,
-    },
-}
 ANSWERS = {
     "qasc": "thing C",
     "wiki_qa": "yes",
@@ -80,22 +28,6 @@ TOLD = {  # columns whose text the model is to read
     "winogrande": ("sentence", "option1", "option2"),
     "wsc": ("text", "span1_text", "span2_text"),
 }
-
-
-def write_dataset(directory: Path, *rows: dict[str, Any], name: str | None = None) -> Path:
-    """A dataset as the hub has it: a parquet file a split, in the folder of its configuration."""
-    folder = name or "data"
-    (directory / folder).mkdir(parents=True)
-    for split in ("train", "validation"):
-        table = datasets.Dataset.from_list(list(rows))
-        table.to_parquet(directory / folder / f"{split}-00000-of-00001.parquet")
-    if name:
-        (directory / "README.md").write_text(
-            f"---\nconfigs:\n- config_name: {name}\n  data_files:\n"
-            f"  - split: train\n    path: {name}/train-*\n"
-            f"  - split: validation\n    path: {name}/validation-*\n---\n"
-        )
-    return directory
 
 
 def source(kind: str, path: Path | None, **settings: Any) -> dict[str, Any]:
@@ -119,19 +51,17 @@ def test_the_model_is_told_what_the_question_is_about_but_not_the_answer(kind: s
 
 @pytest.mark.parametrize("kind", sorted(BENCHMARKS.keys() - {"story_cloze"}))
 def test_a_split_of_a_dataset_is_read(kind: str, tmp_path: Path) -> None:
-    path = write_dataset(tmp_path / kind, ROWS[kind], ROWS[kind])
+    path = write_dataset(tmp_path / kind, {"train": [ROWS[kind]] * 2})
     assert read_benchmark(source(kind, path), "train") == [BENCHMARKS[kind](ROWS[kind])] * 2
 
 
 def test_a_configuration_of_a_dataset_is_read(tmp_path: Path) -> None:
-    path = write_dataset(tmp_path / "many", ROWS["wsc"], name="wsc.fixed")
-    assert len(read_benchmark(source("wsc", path, name="wsc.fixed"), "validation")) == 1
+    path = write_dataset(tmp_path / "many", {"train": [ROWS["wsc"]]}, name="wsc.fixed")
+    assert len(read_benchmark(source("wsc", path, name="wsc.fixed"), "train")) == 1
 
 
 def test_a_file_in_a_directory_is_read(tmp_path: Path) -> None:
-    row = ROWS["story_cloze"]
-    with (tmp_path / "spring 2016.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([row.keys(), row.values()])
+    write_csv(tmp_path / "spring 2016.csv", [ROWS["story_cloze"]])
     [question] = read_benchmark(source("story_cloze", tmp_path), "spring 2016.csv")
     assert question.choices[question.label] == "All sang."
 
@@ -141,21 +71,22 @@ def test_a_file_in_a_directory_is_read(tmp_path: Path) -> None:
     [("qasc", {"answerKey": ""}), ("winogrande", {"answer": ""}), ("wsc", {"label": -1})],
 )
 def test_rows_without_an_answer_are_refused(kind: str, change: dict, tmp_path: Path) -> None:
-    path = write_dataset(tmp_path / kind, ROWS[kind] | change)
+    path = write_dataset(tmp_path / kind, {"train": [ROWS[kind] | change]})
     with pytest.raises(ValueError, match=rf"{kind.upper()}, row 0 of 'train' has no answer"):
         read_benchmark(source(kind, path), "train")
 
 
 def test_a_column_that_is_not_there_is_named(tmp_path: Path) -> None:
     row = {key: value for key, value in ROWS["qasc"].items() if key != "fact2"}
-    path = write_dataset(tmp_path / "qasc", row)
+    path = write_dataset(tmp_path / "qasc", {"train": [row]})
     with pytest.raises(ValueError, match=r"row 0 of 'train' has no column 'fact2', only id, ques"):
         read_benchmark(source("qasc", path), "train")
 
 
 def test_questions_with_more_choices_than_others_are_refused(tmp_path: Path) -> None:
     five = {"text": EIGHT[:5], "label": EIGHT[:5]}
-    path = write_dataset(tmp_path / "qasc", ROWS["qasc"], ROWS["qasc"] | {"choices": five})
+    rows = [ROWS["qasc"], ROWS["qasc"] | {"choices": five}]
+    path = write_dataset(tmp_path / "qasc", {"train": rows})
     with pytest.raises(ValueError, match=r"row 1 of 'train' has 5 choices, expected 8"):
         read_benchmark(source("qasc", path), "train")
 

@@ -1,0 +1,174 @@
+"""The builders of T5 suites end to end: one trained here, and the paper's from local data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+from rich.progress import Progress
+
+from experiments import language_suite, t5_suite
+from experiments.benchmark_questions import BENCHMARKS
+from experiments.suite_files import Result, new_directory
+from merge_gym import LayerBank, Recipe, ReferenceEvaluator, load_suite
+from merge_gym.models import load_checkpoint
+from merge_gym.suites.text import open_tokenizer
+from tests import tiny_text
+from tests.experiments.benchmarks import many, write_csv, write_dataset
+from tests.experiments.sources import write_bbc, write_vader
+
+CONF = Path(__file__).parents[2] / "conf" / "build_suite"
+NAMES = {"paws": "labeled_final", "winogrande": "winogrande_xl", "wsc": "wsc.fixed"}
+CSV = "cloze_test_{0}__spring2016 - cloze_test_ALL_{0}.csv"
+SMALL = ("data.search=6", "data.test=6", "data.train=10", "seeds=[3]", "optimiser.batch_size=4")
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("sources")
+    write_vader(directory / "vader")
+    write_bbc(directory / "bbc")
+    for kind in BENCHMARKS.keys() - {"story_cloze"}:
+        rows = many(kind, 40)
+        splits = {"train": rows[:24], "validation": rows[24:]}
+        write_dataset(directory / kind, splits, NAMES.get(kind))
+    (directory / "story_cloze").mkdir()
+    for part, rows in (("val", many("story_cloze", 24)), ("test", many("story_cloze", 40)[24:])):
+        write_csv(directory / "story_cloze" / CSV.format(part), rows)
+    torch.manual_seed(0)
+    tiny_text.t5().save_pretrained(directory / "t5")
+    tiny_text.save_tokenizer(directory / "t5", "t5")
+    return directory
+
+
+def settings(*overrides: str) -> DictConfig:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("config", overrides=list(overrides))
+
+
+def trained_here(sources: Path, *overrides: str) -> DictConfig:
+    config = settings(
+        "suite=t5-domains",
+        "~data.tasks.spam",
+        "~experts.spam",
+        f"data.tasks.sentiment.directory={sources}/vader",
+        f"data.tasks.news.directory={sources}/bbc",
+        "data.tasks.sentiment.train=10",
+        "pretrained.model.d_model=8",
+        "pretrained.model.num_layers=2",
+        "pretrained.model.num_decoder_layers=1",
+        "pretrained.vocabulary=60",
+        "pretrained.window=20",
+        *SMALL,
+        *overrides,
+    )
+    config.data.tasks.news.choices = {"good": "good", "bad": "bad", "never": "never"}
+    return config
+
+
+def benchmarks(sources: Path, suite: str) -> DictConfig:
+    config = settings(f"suite={suite}", f"pretrained.directory={sources}/t5", *SMALL)
+    for source in config.data.tasks.values():
+        source.path = str(sources / source.kind)
+        if "search" in source:
+            source.search = config.data.search
+    for expert in config.experts.values():
+        expert.epochs = 1
+    return config
+
+
+def build(builder, config: DictConfig, output: Path) -> list[Result]:
+    with new_directory(output) as directory:
+        return builder(config, directory, Progress(disable=True))
+
+
+def files(directory: Path) -> dict[Path, bytes]:
+    found = (file for file in directory.rglob("*") if file.is_file())
+    return {file.relative_to(directory): file.read_bytes() for file in found}
+
+
+@pytest.fixture(scope="module")
+def built(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("suites") / "t5"
+    build(t5_suite.build, trained_here(sources), output)
+    return output
+
+
+def test_the_library_opens_and_scores_a_suite_whose_t5_was_trained_here(built: Path) -> None:
+    suite = load_suite(built / "t5-domains-3.yaml")
+    bank = LayerBank(suite)
+    assert bank.segments == {"encoder": 2, "decoder": 1}
+    assert suite.tasks["news"].splits["test"].targets.shape[:2] == (6, 3)
+    scores = ReferenceEvaluator(bank, subsets=2).score(Recipe.uniform("average", bank), "test")
+    assert scores.keys() == {"sentiment", "news"}
+
+
+def test_the_tokenizer_that_was_trained_is_the_experts_too(built: Path) -> None:
+    own, expert = (
+        open_tokenizer(load_checkpoint(str(built / place)))
+        for place in ("pretrained", "set-3/news")
+    )
+    text = "topic: the never film"
+    assert own.decode(own(text)["input_ids"]) == f"{text}</s>"
+    assert own(text)["input_ids"] == expert(text)["input_ids"]
+
+
+def test_the_same_settings_train_the_same_suite(built: Path, sources: Path, tmp_path: Path) -> None:
+    build(t5_suite.build, trained_here(sources), tmp_path / "again")
+    assert files(tmp_path / "again") == files(built)
+
+
+def test_no_text_of_a_split_is_pretrained_on(sources, tmp_path, monkeypatch) -> None:
+    config, seen = trained_here(sources), []
+
+    def spy(texts, *rest):
+        seen.extend(texts)
+        raise StopIteration
+
+    monkeypatch.setattr(t5_suite, "new_tokenizer", spy)
+    with pytest.raises(StopIteration):
+        build(t5_suite.build, config, tmp_path / "out")
+    for name in config.data.tasks:
+        task = t5_suite.deal_task(t5_suite.read_questions, name, config.data)
+        held_out = {*task.split("search").prompts, *task.split("test").prompts}
+        assert len(held_out) == 12
+        assert not held_out & set(seen)
+        assert set(task.split("train").prompts) <= set(seen)
+
+
+def test_a_named_checkpoint_takes_the_place_of_the_trained_one(sources, tmp_path) -> None:
+    config = trained_here(sources, f"pretrained.directory={sources}/t5")
+    build(t5_suite.build, config, tmp_path / "given")
+    suite = load_suite(tmp_path / "given" / "t5-domains-3.yaml")
+    given = load_checkpoint(str(sources / "t5")).parameters.flat
+    assert torch.equal(suite.pretrained.parameters.flat, given.half())
+
+
+@pytest.mark.parametrize(
+    ("suite", "tasks"),
+    [
+        ("t5-qa", ["qasc", "wiki-qa", "quartz"]),
+        ("t5-mixed", ["paws", "story-cloze", "winogrande", "wsc"]),
+    ],
+)
+def test_the_paper_s_suites_are_built_from_local_data(sources, tmp_path, suite, tasks) -> None:
+    results = build(language_suite.build, benchmarks(sources, suite), tmp_path / suite)
+    opened = load_suite(tmp_path / suite / f"{suite}-3.yaml")
+    assert list(opened.tasks) == [result.expert for result in results] == tasks
+    for result in results:
+        bank = LayerBank(opened, shared=result.expert)
+        recipe = Recipe.uniform(result.expert, bank)
+        scores = ReferenceEvaluator(bank, subsets=2).score(recipe, "test")
+        assert scores[result.expert] == pytest.approx(result.test)
+
+
+@pytest.mark.parametrize("suite", ["t5-qa", "t5-mixed"])
+def test_the_paper_s_suites_are_complete_for_either_model(suite: str) -> None:
+    for model, name in (("t5-small", "google-t5/t5-small"), ("t5-base", "google-t5/t5-base")):
+        config = settings(f"suite={suite}", f"pretrained={model}")
+        assert config.pretrained.directory == name
+        assert config.experts.keys() == config.data.tasks.keys()
+        assert all(source.kind in BENCHMARKS for source in config.data.tasks.values())
