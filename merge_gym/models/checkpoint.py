@@ -92,11 +92,12 @@ def function_of(config: PretrainedConfig) -> dict[str, Any]:
 def differences(config: PretrainedConfig, pretrained: PretrainedConfig) -> list[str]:
     """What makes a model of `config` no fine-tune of the pretrained one, in words."""
     theirs, ours = function_of(config), function_of(pretrained)
-    return [
-        f"{field} is {theirs[field]!r} instead of {ours[field]!r}"
+    found = {
+        field: f"{field} is {theirs[field]!r} instead of {ours[field]!r}"
         for field in SAME_FUNCTION
         if theirs[field] != ours[field]
-    ]
+    }
+    return [found["model_type"]] if "model_type" in found else list(found.values())
 
 
 def load_checkpoint(

@@ -26,7 +26,8 @@ CHUNK = 64
 
 
 def check_columns(rows: datasets.Dataset, columns: Columns, metric: str) -> None:
-    """ValueError unless `columns` are those that the metric needs, and the rows have them."""
+    """ValueError unless `columns` are those that the metric needs, and the rows have them, with
+    examples of each class that the data names."""
     needed = METRICS[metric].columns
     absent = [role for role in needed if role not in columns]
     unknown = [role for role in columns if role not in (*needed, OPTIONAL)]
@@ -44,6 +45,8 @@ def check_columns(rows: datasets.Dataset, columns: Columns, metric: str) -> None
         raise ValueError(
             f"there is no column {', '.join(missing)}, only {', '.join(rows.column_names)}"
         )
+    if not METRICS[metric].language:
+        _check_no_class_empty(rows, str(columns["label"]))
 
 
 def make_split(
@@ -128,16 +131,25 @@ def _labels(rows: datasets.Dataset, column: str) -> Tensor:
 
 
 def _check_classes(feature: object, labels: Tensor, model: Checkpoint) -> None:
-    """Labels fit the head; where the data names its classes, all occur, in the head's order."""
+    """Labels fit the head; where the data names its classes, in the head's order."""
     _check_range("classes", labels, model.config.num_labels)
     if not isinstance(feature, datasets.ClassLabel):
         return
     ours, theirs = list(model.config.id2label.values()), list(feature.names)
     if len(ours) != len(theirs) or (ours != theirs and set(ours) == set(theirs)):
         raise ValueError(f"its classes are {', '.join(theirs)}, but the head's {', '.join(ours)}")
-    present = set(labels.tolist())
-    if empty := [name for number, name in enumerate(theirs) if number not in present]:
-        raise ValueError(f"there is no example of the class {', '.join(empty)}: add some")
+
+
+def _check_no_class_empty(rows: datasets.Dataset, column: str) -> None:
+    feature = rows.features[column]
+    if not isinstance(feature, datasets.ClassLabel):
+        return
+    numbers, present = set(range(len(feature.names))), set(rows[column][:])
+    if present <= numbers and (empty := [feature.names[n] for n in sorted(numbers - present)]):
+        raise ValueError(
+            f"there is no example of the class {', '.join(empty)}: add some, or take the class out "
+            f"of the data and the head"
+        )
 
 
 def _check_range(what: str, labels: Tensor, count: int) -> None:

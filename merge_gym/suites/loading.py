@@ -8,9 +8,10 @@ from typing import Any
 
 import datasets
 import yaml
+from transformers import PretrainedConfig
 
 from merge_gym.messages import unknown_name
-from merge_gym.models import Checkpoint, check_checkpoint, load_checkpoint
+from merge_gym.models import Checkpoint, adapter_for, check_checkpoint, load_checkpoint
 from merge_gym.models.checkpoint import differences, processor_directory
 from merge_gym.models.files import local_directory, weights_size
 from merge_gym.models.storage import Allocate, in_memory, on_disk, physical_memory
@@ -19,6 +20,7 @@ from merge_gym.suites.metrics import METRICS
 from merge_gym.suites.problems import Problems
 from merge_gym.suites.rows import read_rows
 from merge_gym.suites.suite import Suite, Task
+from merge_gym.suites.text import check_vocabulary
 
 SHIPPED = Path(__file__).parent / "shipped"
 REQUIRED = ("name", "pretrained", "experts")
@@ -160,18 +162,21 @@ def _check_models(
     for name, place in experts.items():
         with problems.about(f"expert {name!r}"):
             theirs = check_checkpoint(place)
-            if name in used:
-                _check_processor(place)
             if ours is not None and (found := differences(theirs, ours)):
                 raise ValueError(_no_fine_tune(place, pretrained, found))
+            if name in used:
+                _check_processor(place, theirs)
 
 
-def _check_processor(location: str) -> None:
-    if processor_directory(location) is None:
+def _check_processor(location: str, config: PretrainedConfig) -> None:
+    directory = processor_directory(location)
+    if directory is None:
         raise FileNotFoundError(
-            f"{location} holds neither tokenizer nor image processor: save it there with its "
-            f"save_pretrained"
+            f"{location} holds neither tokenizer nor image processor: copy the one that it was "
+            f"trained with there"
         )
+    if adapter_for(config).model_class().main_input_name != "pixel_values":
+        check_vocabulary(Path(directory))
 
 
 def _allocator(mapped: bool | None, pretrained: str, models: int) -> Allocate:
@@ -216,7 +221,10 @@ def _check_same_architecture(expert: Checkpoint, pretrained: Checkpoint) -> None
 def _no_fine_tune(expert: str, pretrained: str, found: Sequence[str]) -> str:
     shown = "; ".join(found[:8])
     more = f"; and {len(found) - 8} more" if len(found) > 8 else ""
-    return f"{expert} was not fine-tuned from the pretrained model ({pretrained}): {shown}{more}"
+    return (
+        f"{expert} was not fine-tuned from the pretrained model ({pretrained}): {shown}{more}. "
+        f"Name the model that all experts began as, and leave out those that began as another"
+    )
 
 
 def _signature(model: Checkpoint) -> dict[str, str]:

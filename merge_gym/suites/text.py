@@ -117,17 +117,22 @@ def _decoder(
     return inputs, _padded(predicted, UNSCORED)
 
 
+def check_vocabulary(place: Path) -> None:
+    """FileNotFoundError unless the directory holds a tokenizer's vocabulary."""
+    if not any((place / name).is_file() for name in VOCABULARIES):
+        raise FileNotFoundError(
+            f"{place} holds no tokenizer ({', '.join(VOCABULARIES[:2])} …): copy the one that the "
+            f"model was trained with there"
+        )
+
+
 def open_tokenizer(model: Checkpoint) -> Any:
     """The tokenizer beside a checkpoint's weights; it pads on the right.
 
     Raises FileNotFoundError or ValueError where there is none, or it does not fit the model.
     """
     place = Path(model.processor or model.location)
-    if not any((place / name).is_file() for name in VOCABULARIES):
-        raise FileNotFoundError(
-            f"{place} holds no tokenizer ({', '.join(VOCABULARIES[:2])} …): save the model's own "
-            f"there with its save_pretrained"
-        )
+    check_vocabulary(place)
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
     except Exception as error:  # tokenizers raises what it likes for a damaged file

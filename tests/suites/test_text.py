@@ -11,6 +11,7 @@ from transformers import AutoTokenizer
 
 from merge_gym import Evaluator, LayerBank, Recipe, ReferenceEvaluator, load_suite
 from merge_gym.assembly import assemble
+from merge_gym.suites import loading
 from merge_gym.suites.metrics import METRICS, UNSCORED
 from tests import tiny_text
 from tests.tiny_text import WORDS, write_suite
@@ -249,11 +250,14 @@ def test_texts_longer_than_the_models_positions_are_refused_with_the_limit(tmp_p
         load_suite(write_suite(tmp_path, "bert", PAIR, rows))
 
 
-def test_a_checkpoint_without_its_tokenizer_is_refused(tmp_path):
+def test_a_checkpoint_without_its_tokenizer_is_refused_before_weights_are_read(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(loading, "load_checkpoint", pytest.fail)
     file = write_suite(tmp_path, "bert", PAIR, TEXTS)
     (tmp_path / "one" / "tokenizer.json").unlink()
     with pytest.raises(
-        FileNotFoundError, match=r"search .* and the test split of task 'task': .*no tokenizer"
+        FileNotFoundError, match=r"^expert 'one': .*one holds no tokenizer \(tokenizer\.json"
     ):
         load_suite(file)
 
