@@ -31,10 +31,20 @@ from torch.nn.functional import cosine_similarity
 import merge_gym
 from experiments.pictures import save
 from merge_gym.bank import LayerBank
+from merge_gym.evaluation.modules import choose_placement
 from merge_gym.models.parameters import SHARED, Group
+from merge_gym.models.storage import on_disk
 from merge_gym.suites import Suite, Task
 
 MEBIBYTE = 2**20
+FLOAT32 = torch.float32.itemsize
+
+LIBRARIES = 512 * MEBIBYTE
+"""What a process takes that has imported everything: measured, on Linux."""
+
+MERGING = 5
+"""Vectors of all parameters in float32 that an operator over the whole model holds while it merges:
+measured, 4.3 with TIES and DARE-TIES, up to 6 with DELLA, 10 with PCB."""
 
 
 def task_vectors(suite: Suite, group: Group) -> dict[str, Tensor]:
@@ -130,8 +140,10 @@ def overview(bank: LayerBank) -> Table:
         table.add_row(f"task {name}", "\n".join(lines))
     needs = memory(bank)
     lines = [f"{size / MEBIBYTE:8,.0f} MiB  {what}" for what, size in needs.items()]
-    lines.append(f"{sum(needs.values()) / MEBIBYTE:8,.0f} MiB  in all, besides Python and torch")
+    lines.append(f"{sum(needs.values()) / MEBIBYTE:8,.0f} MiB  in all, about, at the peak of a run")
     table.add_row("memory", "\n".join(lines))
+    if not suite.tasks:
+        table.add_row("tasks", "none: recipes can be exported, but not scored")
     return table
 
 
@@ -146,17 +158,39 @@ def split_size(task: Task, which: str) -> str:
 
 
 def memory(bank: LayerBank) -> dict[str, int]:
-    """{what: bytes} that a run with this bank will hold on the CPU, at most."""
-    parameters, candidates = bank.suite.pretrained.parameters, len(bank.candidates)
-    layout, stored = parameters.layout, parameters.flat.element_size()
-    needs = {
-        f"bank: pretrained and {candidates} candidates": (1 + candidates) * layout.size * stored
-    }
-    if parameters.flat.dtype != torch.float32:
-        copies = candidates * layout.size * torch.float32.itemsize
-        needs["their float32 copies, to be run"] = copies
+    """{what: bytes} that a run with this bank holds on the CPU at its peak, about.
+
+    Weights in mapped files are left out: the system takes their memory back when it is short.
+    """
+    suite, candidates = bank.suite, len(bank.candidates)
+    stored = 0 if suite.allocate is on_disk else suite.pretrained.parameters.flat.nbytes
+    vector = suite.pretrained.parameters.layout.size * FLOAT32
+    needs = {"Python, torch and the other libraries": LIBRARIES}
+    needs[f"bank: pretrained and {candidates} candidates"] = (1 + candidates) * stored
+    needs["one more merge while it is made"] = stored + MERGING * vector
+    if not suite.tasks:
+        return needs
     cache = signature(merge_gym.Evaluator).parameters["cache_bytes"].default
-    return needs | {"remembered activations and scores": cache, "data": _data(bank.suite)}
+    return needs | {
+        "candidates as they are run": _run(bank),
+        "remembered activations and scores": cache,
+        "data": _data(suite),
+    }
+
+
+def _run(bank: LayerBank) -> int:
+    """Bytes of the candidates' float32 copies, where they are stored otherwise, and of their stems:
+    for each task a model with one layer that is not filled."""
+    parameters = bank.suite.pretrained.parameters
+    spans = {group: parameters.layout.span(group) for group in parameters.layout.groups}
+    sizes = {group: span.stop - span.start for group, span in spans.items()}
+    shared = sizes.pop(SHARED, 0)
+    stems = len(bank.suite.tasks) * max(sizes.values())
+    copies = 0
+    if parameters.flat.dtype != torch.float32:
+        placement = choose_placement(bank, torch.device("cpu"), torch.float32)
+        copies = shared + (sum(sizes.values()) if placement == "device" else 0)
+    return len(bank.candidates) * (copies + stems) * FLOAT32
 
 
 def _data(suite: Suite) -> int:

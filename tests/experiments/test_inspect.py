@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from io import StringIO
@@ -18,7 +19,8 @@ from safetensors.torch import load_file
 
 from experiments import inspect
 from merge_gym import LayerBank, Suite, load_suite
-from merge_gym.models.parameters import SHARED
+from merge_gym.models.parameters import SHARED, Parameters
+from merge_gym.models.storage import on_disk
 from tests import tiny_text
 
 ROOT = Path(__file__).parents[2]
@@ -97,7 +99,36 @@ def test_the_banks_memory_is_what_its_models_take(bank: LayerBank) -> None:
     needs = inspect.memory(bank)
     assert needs["bank: pretrained and 5 candidates"] == sum(flat.nbytes for flat in taken)
     assert needs["data"] == 2 * (60 + 80) * 8 * 8 * 4
-    assert len(needs) == 3
+    layer = suite.pretrained.parameters.layout.span(("layers", 0))
+    assert needs["candidates as they are run"] == 5 * 2 * 4 * (layer.stop - layer.start)
+
+
+def test_weights_that_are_stored_otherwise_are_copied_to_be_run(bank: LayerBank) -> None:
+    half = {
+        name: dataclasses.replace(
+            model, parameters=Parameters(layout, model.parameters.flat.half())
+        )
+        for name, model in {"": bank.suite.pretrained, **bank.suite.experts}.items()
+        for layout in [model.parameters.layout]
+    }
+    suite = dataclasses.replace(bank.suite, pretrained=half.pop(""), experts=half)
+    before, after = inspect.memory(bank), inspect.memory(LayerBank(suite))
+    size = bank.suite.pretrained.parameters.layout.size
+    run = "candidates as they are run"
+    assert after[run] - before[run] == 5 * 4 * size
+    stored = "bank: pretrained and 5 candidates"
+    assert 2 * after[stored] == before[stored]
+
+
+def test_weights_in_mapped_files_take_no_memory(bank: LayerBank) -> None:
+    suite = dataclasses.replace(bank.suite, allocate=on_disk)
+    assert inspect.memory(LayerBank(suite))["bank: pretrained and 5 candidates"] == 0
+
+
+def test_a_suite_without_tasks_says_so_and_needs_no_memory_to_score(bank: LayerBank) -> None:
+    bank = LayerBank(dataclasses.replace(bank.suite, tasks={}))
+    assert "none: recipes can be exported, but not scored" in text_of(inspect.overview(bank))
+    assert not {"data", "remembered activations and scores"} & inspect.memory(bank).keys()
 
 
 def test_the_program_prints_and_draws(suite_file: Path, tmp_path: Path) -> None:
