@@ -121,7 +121,7 @@ class Evaluator:
         self._chunks = Chunks(self.subsets, self.device, self.dtype)
         self._chunk_size = self._calibrate() if fused else PLAIN_CHUNK
         self._stems: Memo[tuple[Tensor, Any]] = Memo(cache_bytes // 8)
-        self._memo: Memo[NDArray[np.float32]] = Memo(cache_bytes // 16)
+        self._memo: Memo[NDArray[np.float32]] = Memo(cache_bytes // 64)
         self._caches = self._build_caches(cache_bytes)
 
     def score(
@@ -312,7 +312,7 @@ class Evaluator:
             raise ValueError(
                 f"cache_bytes={cache_bytes} does not hold the prefixes of one recipe; with chunks "
                 f"of {needed} sequences and {row_bytes} bytes a sequence, give at least "
-                f"{-(-needed * row_bytes * 16 // 13)}"
+                f"{-(-needed * row_bytes * 64 // 55)}"
             )
         return {
             segment: ActivationCache(depth * rows, widths[segment], self.dtype, self.device)

@@ -13,9 +13,9 @@ from merge_gym import Evaluator, LayerBank, Recipe, ReferenceEvaluator, Source
 from tests.evaluation.recipes import random_recipes, recipes
 
 SUBSETS = 6
-SMALL = 64 * 3 * 5 * 16 * 4 * 16 // 13 + 1
-"""Just enough for one recipe of the tiny suite: chunk × layers × tokens × width × 4 bytes are 13 of
-16 parts."""
+SMALL = 64 * 3 * 5 * 16 * 4 * 64 // 55 + 1
+"""Just enough for one recipe of the tiny suite: chunk × layers × tokens × width × 4 bytes are 55 of
+64 parts."""
 
 places = st.sampled_from([("search", None), ("search", 0), ("search", 5), ("test", None)])
 several = settings(

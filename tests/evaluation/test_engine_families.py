@@ -63,7 +63,7 @@ def bank(request, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def evaluators(bank):
-    small = 64 * sum(size * 7 * 16 * 4 for size in bank.segments.values()) * 16 // 13 + 1
+    small = 64 * sum(size * 7 * 16 * 4 for size in bank.segments.values()) * 64 // 55 + 1
     return (
         ReferenceEvaluator(bank, subsets=1),
         Evaluator(bank, subsets=1, fused=False),
