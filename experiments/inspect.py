@@ -30,6 +30,7 @@ from torch.nn.functional import cosine_similarity
 
 import merge_gym
 from experiments.pictures import save
+from experiments.refusing import refuse
 from merge_gym.bank import LayerBank
 from merge_gym.evaluation.modules import choose_placement
 from merge_gym.models.parameters import SHARED, Group
@@ -207,14 +208,15 @@ def main(config: DictConfig) -> None:
     """Print and draw what a suite holds."""
     torch.set_num_threads(1)
     plain: Any = OmegaConf.to_container(config, resolve=True)
+    directory = Path(HydraConfig.get().runtime.output_dir)
     try:
         bank = LayerBank(merge_gym.load_suite(config.suite), plain["operators"]["bank"])
     except (ValueError, OSError) as error:
-        raise SystemExit(f"error: {error}") from None
+        refuse(error, directory)
     console = Console() if sys.stdout.isatty() else Console(width=120)
     console.print(overview(bank))
     console.print(task_vector_table(bank.suite))
-    picture = Path(HydraConfig.get().runtime.output_dir) / "task_vectors.png"
+    picture = directory / "task_vectors.png"
     save(task_vector_figure(bank.suite), picture)
     console.print(str(picture), soft_wrap=True)
 

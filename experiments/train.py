@@ -32,6 +32,7 @@ from agents.episodes import EpisodeRecord
 from agents.journal import Journal
 from agents.selection import Selection, select
 from experiments import pictures
+from experiments.refusing import refuse
 from experiments.report import (
     SPLITS,
     Row,
@@ -188,7 +189,7 @@ def main(config: DictConfig) -> None:
         run = prepare(config, directory)
         _write_text(directory / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
     except (ValueError, OSError) as error:
-        raise SystemExit(f"error: {error}") from None
+        refuse(error, directory)
     try:
         outcome = execute(run)
         write(run, outcome)
