@@ -45,7 +45,7 @@ def read_texts(source: Mapping[str, Any]) -> LabelledTexts:
     """All texts of a source, each once.
 
     Args:
-        source: its `kind` (vader, bbc or spam_assassin) and `directory`, and in `get` how to come
+        source: its `kind`, a name in `READERS`, and `directory`, and in `get` how to come
             by that directory.
 
     Raises:
@@ -76,21 +76,44 @@ def directory_of(source: Mapping[str, Any], what: str) -> Path:
 
 def _read_vader(source: Mapping[str, Any]) -> dict[str, list[str]]:
     """Sentences of four domains, as many of each, by the sign of their mean rating."""
-    archive = directory_of(source, "hutto_ICWSM_2014.tar.gz") / "hutto_ICWSM_2014.tar.gz"
-    with tarfile.open(archive) as files:
-        domains = [
-            files.extractfile(member).read().decode().splitlines()  # type: ignore[union-attr]
-            for member in files
-            if member.name.endswith("_GroundTruth.txt")
-        ]
     by_class: dict[str, list[str]] = {"negative": [], "positive": []}
-    smallest = min(map(len, domains))
-    for lines in domains:
-        for line in lines[:: len(lines) // smallest][:smallest]:
-            _, rating, text = line.split("\t", 2)
-            if float(rating) != 0:
-                by_class["positive" if float(rating) > 0 else "negative"].append(text)
+    for sentences in _vader_domains(source).values():
+        for rating, text in sentences:
+            if rating != 0:
+                by_class["positive" if rating > 0 else "negative"].append(text)
     return by_class
+
+
+def _read_vader_domains(source: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The same sentences, and those without sentiment, by their domain."""
+    return {
+        domain: [text for _, text in sentences]
+        for domain, sentences in _vader_domains(source).items()
+    }
+
+
+def _vader_domains(source: Mapping[str, Any]) -> dict[str, list[tuple[float, str]]]:
+    """Mean ratings and sentences, as many of each domain, by the name of its file."""
+    archive = directory_of(source, "hutto_ICWSM_2014.tar.gz") / "hutto_ICWSM_2014.tar.gz"
+    end = "_GroundTruth.txt"
+    with tarfile.open(archive) as files:
+        domains = {
+            Path(member.name).name.removesuffix(end): (
+                files.extractfile(member).read().decode().splitlines()  # type: ignore[union-attr]
+            )
+            for member in files
+            if member.name.endswith(end)
+        }
+    smallest = min(map(len, domains.values()))
+    return {
+        domain: [
+            (float(rating), text)
+            for _, rating, text in (
+                line.split("\t", 2) for line in lines[:: len(lines) // smallest][:smallest]
+            )
+        ]
+        for domain, lines in domains.items()
+    }
 
 
 def _read_bbc(source: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -127,6 +150,7 @@ def _latin(file: Path) -> str:
 
 READERS: dict[str, Callable[[Mapping[str, Any]], dict[str, list[str]]]] = {
     "vader": _read_vader,
+    "vader_domains": _read_vader_domains,
     "bbc": _read_bbc,
     "spam_assassin": _read_spam_assassin,
 }

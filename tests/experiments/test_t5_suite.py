@@ -18,7 +18,7 @@ from merge_gym.models import load_checkpoint
 from merge_gym.suites.text import open_tokenizer
 from tests import tiny_text
 from tests.experiments.benchmarks import many, write_csv, write_dataset
-from tests.experiments.sources import write_bbc, write_vader
+from tests.experiments.sources import DOMAINS, NEWS, write_bbc, write_vader
 
 CONF = Path(__file__).parents[2] / "conf" / "build_suite"
 NAMES = {"paws": "labeled_final", "winogrande": "winogrande_xl", "wsc": "wsc.fixed"}
@@ -54,9 +54,9 @@ def trained_here(sources: Path, *overrides: str) -> DictConfig:
         "suite=t5-domains",
         "~data.tasks.spam",
         "~experts.spam",
-        f"data.tasks.sentiment.directory={sources}/vader",
+        f"data.tasks.source.directory={sources}/vader",
         f"data.tasks.news.directory={sources}/bbc",
-        "data.tasks.sentiment.train=10",
+        "data.tasks.source.train=10",
         "pretrained.model.d_model=8",
         "pretrained.model.num_layers=2",
         "pretrained.model.num_decoder_layers=1",
@@ -65,7 +65,8 @@ def trained_here(sources: Path, *overrides: str) -> DictConfig:
         *SMALL,
         *overrides,
     )
-    config.data.tasks.news.choices = {"good": "good", "bad": "bad", "never": "never"}
+    config.data.tasks.source.choices = {name: name for name in DOMAINS}
+    config.data.tasks.news.choices = {name: name for name in NEWS}
     return config
 
 
@@ -103,7 +104,7 @@ def test_the_library_opens_and_scores_a_suite_whose_t5_was_trained_here(built: P
     assert bank.segments == {"encoder": 2, "decoder": 1}
     assert suite.tasks["news"].splits["test"].targets.shape[:2] == (6, 3)
     scores = ReferenceEvaluator(bank, subsets=2).score(Recipe.uniform("average", bank), "test")
-    assert scores.keys() == {"sentiment", "news"}
+    assert scores.keys() == {"source", "news"}
 
 
 def test_the_tokenizer_that_was_trained_is_the_experts_too(built: Path) -> None:

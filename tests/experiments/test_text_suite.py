@@ -13,7 +13,7 @@ from experiments.text_sources import read_texts
 from merge_gym import LayerBank, Recipe, ReferenceEvaluator, load_suite
 from tests import tiny_text
 from tests.experiments.building import build, check_scores, compose_suite, files
-from tests.experiments.sources import NEWS, write_bbc, write_spam, write_vader
+from tests.experiments.sources import DOMAINS, NEWS, write_bbc, write_spam, write_vader
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +93,13 @@ def test_vader_gives_as_many_of_each_domain_by_the_sign_of_their_rating(sources:
     assert len(found) == 4 * 8 - 2
     for text, label in zip(found.texts, found.labels, strict=True):
         assert ("good" in text) == bool(label)
+
+
+def test_vader_s_sentences_are_told_apart_by_domain(sources: Path) -> None:
+    found = read_texts({**settings(sources).data.tasks.sentiment, "kind": "vader_domains"})
+    assert found.names == DOMAINS
+    for text, label in zip(found.texts, found.labels, strict=True):
+        assert text.split()[1] == DOMAINS[label]
 
 
 def test_bbc_gives_each_article_once_with_single_spaces(sources: Path) -> None:
