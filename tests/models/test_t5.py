@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+import torch
 import transformers
+from safetensors.torch import load_file, save_file
 
 from merge_gym import LayerBank, Recipe
 from merge_gym.assembly import assemble
+from merge_gym.models import load_checkpoint
+from merge_gym.models.parameters import SHARED
 from tests.models.family import (
     TOLERANCE,
     FamilyCase,
@@ -78,3 +84,48 @@ def test_t5_runs_without_any_encoder_or_decoder_layer(case):
     empty = Recipe(case.suite.digest, bank.shared, (("encoder", ()), ("decoder", ())))
     logits = assemble(empty, bank, "one")(**case.inputs).logits
     assert logits.shape == (3, 5, 30)
+
+
+PUBLISHED = {  # what the config.json on the hub says, but for the number of layers
+    "architectures": ["T5ForConditionalGeneration"],
+    "d_kv": 64,
+    "decoder_start_token_id": 0,
+    "dropout_rate": 0.1,
+    "eos_token_id": 1,
+    "initializer_factor": 1.0,
+    "is_encoder_decoder": True,
+    "layer_norm_epsilon": 1e-06,
+    "model_type": "t5",
+    "n_positions": 512,
+    "num_layers": 1,
+    "output_past": True,
+    "pad_token_id": 0,
+    "relative_attention_num_buckets": 32,
+    "task_specific_params": {"summarization": {"prefix": "summarize: "}},
+    "vocab_size": 32128,
+}
+SIZES = {
+    "google-t5/t5-small": {"d_model": 512, "d_ff": 2048, "num_heads": 8},
+    "google-t5/t5-base": {"d_model": 768, "d_ff": 3072, "num_heads": 12},
+}
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_checkpoints_as_published_open(name: str, tmp_path) -> None:
+    config = PUBLISHED | SIZES[name]
+    model = transformers.T5ForConditionalGeneration(transformers.T5Config(**config)).eval()
+    model.save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    unused = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
+    tensors = load_file(tmp_path / "model.safetensors")
+    tensors[unused] = torch.zeros(32, config["num_heads"])  # a remnant of the first training code
+    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+
+    checkpoint = load_checkpoint(str(tmp_path))
+    assert checkpoint.config.decoder_start_token_id == 0
+    assert checkpoint.config.scale_decoder_outputs
+    assert {group[0] for group in checkpoint.parameters.layout.groups} == {"encoder", "decoder", ""}
+    assert checkpoint.parameters.layout.size == sum(value.numel() for value in model.parameters())
+    shared = checkpoint.parameters.group(SHARED)
+    assert torch.equal(shared["shared.weight"], model.lm_head.weight)
+    assert "lm_head.weight" not in shared
