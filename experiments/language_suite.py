@@ -7,6 +7,7 @@ right one of its choices.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,14 @@ from typing import Any
 import datasets
 import torch
 from omegaconf import DictConfig
+from rich.progress import Progress
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from experiments import expert_sets
 from experiments.expert_sets import Kind
 from experiments.question_sources import Questions, read_questions
-from experiments.suite_files import save_weights
+from experiments.suite_files import Result, save_weights
 from merge_gym.evaluation.sequences import by_example, end_to_end
 from merge_gym.models import adapter_for, check_checkpoint, load_checkpoint, torchvision_shim
 from merge_gym.models.files import copy_processor, local_directory
@@ -43,12 +45,15 @@ class LanguageModel:
         metric: of its task, in `merge_gym.suites.metrics`.
         max_length: tokens of a prompt (with its target, where the model is a decoder).
         seed: of dropout.
+        device: where the model runs.
     """
 
-    def __init__(self, directory: Path, metric: str, max_length: int, seed: int) -> None:
+    def __init__(
+        self, directory: Path, metric: str, max_length: int, seed: int, device: str = "cpu"
+    ) -> None:
         torch.manual_seed(seed)
         self.checkpoint = load_checkpoint(str(directory))
-        self.model: PreTrainedModel = _open(directory, dtype=torch.float32)
+        self.model: PreTrainedModel = _open(directory, dtype=torch.float32).to(device)
         self.metric, self.max_length = metric, max_length
 
     def loss_on(self, questions: Questions) -> Callable[[Tensor], Tensor]:
@@ -63,9 +68,10 @@ class LanguageModel:
         )
 
         def loss(batch: Tensor) -> Tensor:
-            scored = targets[batch] != UNSCORED
-            chosen = {name: value[batch] for name, value in inputs.items()}
-            return cross_entropy(scored_logits(self.model, chosen, scored), targets[batch][scored])
+            wanted = targets[batch].to(self.model.device)
+            scored = wanted != UNSCORED
+            chosen = {name: value[batch].to(self.model.device) for name, value in inputs.items()}
+            return cross_entropy(scored_logits(self.model, chosen, scored), wanted[scored])
 
         return loss
 
@@ -79,8 +85,10 @@ class LanguageModel:
         return float(torch.cat([self._values(split[batch]) for batch in batches]).mean())
 
     def _values(self, batch: Split) -> Tensor:
-        inputs = {name: end_to_end(value) for name, value in batch.inputs.items()}
-        logits = by_example(self.model(**inputs).logits, len(batch))
+        inputs = {
+            name: end_to_end(value).to(self.model.device) for name, value in batch.inputs.items()
+        }
+        logits = by_example(self.model(**inputs).logits.cpu(), len(batch))
         return METRICS[self.metric].score(logits, batch.labels, batch.targets)
 
 
@@ -137,9 +145,9 @@ def _open(directory: Path, **settings: Any) -> PreTrainedModel:
 
 
 def _open_expert(
-    directory: Path, source: DictConfig, questions: Questions, seed: int
+    device: str, directory: Path, source: DictConfig, questions: Questions, seed: int
 ) -> LanguageModel:
-    return LanguageModel(directory, source.metric, source.max_length, seed)
+    return LanguageModel(directory, source.metric, source.max_length, seed, device)
 
 
 def _table(questions: Questions) -> tuple[dict[str, Sequence[Any]], dict[str, Any]]:
@@ -167,6 +175,11 @@ def _entry(source: DictConfig) -> dict[str, Any]:
     }
 
 
-KIND = Kind(read_questions, save_pretrained, _open_expert, _table, _entry)
+KIND = Kind(read_questions, save_pretrained, partial(_open_expert, "cpu"), _table, _entry)
 
-build = partial(expert_sets.build, KIND)
+
+def build(config: DictConfig, directory: Path, bars: Progress) -> list[Result]:
+    """Write pretrained model, data, experts and suite files; see `expert_sets.build`."""
+    device = config.get("device", "cpu")
+    kind = replace(KIND, open_expert=partial(_open_expert, device))
+    return expert_sets.build(kind, config, directory, bars)
