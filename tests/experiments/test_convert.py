@@ -135,8 +135,11 @@ def test_a_trunk_gets_the_prefix_of_its_architecture(suite: Suite, pickled: Path
     assert head.keys() == {"bert.pooler.dense.weight", "bert.pooler.dense.bias"}
 
 
-def test_the_number_of_classes_is_the_one_that_old_programs_went_by(suite: Suite) -> None:
+def test_the_number_of_classes_is_the_one_that_old_programs_went_by(
+    suite: Suite, pickled: Path
+) -> None:
     assert suite.experts["classes"].config.num_labels == 3
+    assert "id2label" not in json.loads((pickled / "safe" / "classes" / "config.json").read_text())
 
 
 def test_the_command_that_a_refusal_names_makes_the_checkpoint_readable(
