@@ -36,7 +36,7 @@ def test_a_vector_on_disk_leaves_no_file_behind(tmp_path, monkeypatch):
 
 
 def test_a_disk_without_room_is_said_before_anything_is_written():
-    with pytest.raises(OSError, match="large|space"):
+    with pytest.raises(OSError, match=r"large|space"):
         on_disk(2**50, torch.float32)
 
 
