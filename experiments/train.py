@@ -104,17 +104,18 @@ def execute(run: Run) -> Outcome:
         selection = select(
             episodes, evaluator, top=run.config.top, also=[run.agent.greedy_recipe()]
         )
+        found = found_row(run.config.agent.name, selection.best, evaluator)
         rows = []
         for name, source in tqdm(run.references.items(), desc="merges", disable=None):
             rows.append(reference_row(name, source, run.core.bank, evaluator))
             _release(run.core, source)
-        rows.append(found_row(run.config.agent.name, selection.best, evaluator))
-    return Outcome(episodes, selection, rows)
+    return Outcome(episodes, selection, [*rows, found])
 
 
 def _release(core: ModelMergeEnv, source: Source) -> None:
-    """Make room for the next uniform merge, unless the search's own bank holds this one."""
-    if isinstance(core.evaluator, merge_gym.Evaluator) and source not in core.bank.sources:
+    """Make room for the next uniform merge and for the export: nothing more is scored that is made
+    of this one."""
+    if isinstance(core.evaluator, merge_gym.Evaluator):
         core.evaluator.release(source)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,14 @@ def test_the_found_recipe_is_the_best_of_those_scored_again(finished: Path) -> N
 def _sources(recipe: str) -> list[dict]:
     layers = [layer for part in json.loads(recipe)["segments"].values() for layer in part]
     return [{key: value for key, value in layer.items() if key != "layer"} for layer in layers]
+
+
+def test_merges_are_let_go_of_before_the_export(suite_file: Path, tmp_path: Path) -> None:
+    prepared = train.prepare(configuration(suite_file), tmp_path)
+    bank = prepared.core.bank
+    merged = [weakref.ref(bank.parameters(source)) for source in bank.sources[2:]]
+    train.execute(prepared)
+    assert [reference() for reference in merged] == [None] * len(merged)
 
 
 def test_the_same_seed_gives_the_same_results(
