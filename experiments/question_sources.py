@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import shorten
 from typing import Any
@@ -48,10 +48,11 @@ class Questions:
 
 
 def read_questions(source: Mapping[str, Any], part: str = WHOLE) -> Questions:
-    """All questions of a part of a source, each once.
+    """All questions of a part of a source, each once, but for those that its test part has too.
 
     Args:
-        source: its `kind`, and what its reader needs.
+        source: its `kind`, what its reader needs, and if it has parts which are for `search`,
+            `test` and `train`.
         part: a name that the source knows; `all` where it has no parts.
 
     Raises:
@@ -62,10 +63,19 @@ def read_questions(source: Mapping[str, Any], part: str = WHOLE) -> Questions:
     if kind not in READERS:
         raise ValueError(unknown_name("kind of question source", kind, READERS))
     questions = READERS[kind](source, part)
+    held_out = (source.get("parts") or {}).get("test", part)
+    tested = set() if held_out == part else {*_texts(READERS[kind](source, held_out))}
     first: dict[tuple[str, ...], int] = {}
-    for row, (prompt, choices) in enumerate(zip(questions.prompts, questions.choices, strict=True)):
-        first.setdefault((prompt, *choices), row)
+    for row, texts in enumerate(_texts(questions)):
+        if texts not in tested:
+            first.setdefault(texts, row)
     return questions[np.array(list(first.values()), dtype=np.int64)]
+
+
+def _texts(questions: Questions) -> Iterator[tuple[str, ...]]:
+    """What tells each question from the others."""
+    for prompt, choices in zip(questions.prompts, questions.choices, strict=True):
+        yield (prompt, *choices)
 
 
 def _from_labelled_texts(source: Mapping[str, Any], part: str) -> Questions:

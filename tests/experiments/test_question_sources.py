@@ -111,3 +111,16 @@ def test_a_task_s_own_sizes_go_before_those_of_all() -> None:
     assert [len(task.split(split)) for split in ("search", "test", "train")] == [1, 5, 7]
     assert sizes("one", settings) == {"search": 1, "test": None, "train": 2}
     assert len(task.training_rows(None, seed=0)) == 7
+
+
+def test_questions_of_the_test_part_are_left_out_of_the_others(monkeypatch) -> None:
+    prompts = {"train": ["one", "two", "two", "three"], "test": ["two", "four"]}
+
+    def read(source, part: str) -> Questions:
+        count = len(prompts[part])
+        return Questions(prompts[part], [["a", "b"]] * count, np.zeros(count, np.int64))
+
+    monkeypatch.setitem(question_sources.READERS, "overlapping", read)
+    source = {"kind": "overlapping", "parts": {"search": "train", "test": "test", "train": "train"}}
+    assert read_questions(source, "train").prompts == ["one", "three"]
+    assert read_questions(source, "test").prompts == ["two", "four"]
