@@ -17,7 +17,7 @@ from experiments import image_suite
 from experiments.image_sources import read_idx_file, read_images
 from experiments.suite_files import new_directory
 from merge_gym import load_suite
-from tests.experiments.building import build, compose_suite, files
+from tests.experiments.building import build, check_scores, compose_suite, files
 
 SIZE, ROWS = 8, {"train": 120, "t10k": 60}
 
@@ -30,9 +30,12 @@ def write_idx(file: Path, array: np.ndarray) -> None:
 
 @pytest.fixture(scope="module")
 def idx(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_images(tmp_path_factory.mktemp("idx"), seed=0)
+
+
+def write_images(directory: Path, seed: int) -> Path:
     """Four classes of noise, each with one bright quarter; every row is another image."""
-    directory = tmp_path_factory.mktemp("idx")
-    random = np.random.default_rng(0)
+    random = np.random.default_rng(seed)
     for prefix, count in ROWS.items():
         labels = (np.arange(count) % 4).astype(np.uint8)
         images = random.integers(0, 128, (count, SIZE, SIZE), dtype=np.uint8)
@@ -166,11 +169,14 @@ def test_an_existing_output_is_refused_and_kept(tmp_path: Path) -> None:
 
 
 def test_two_domains_have_classes_and_images_of_their_own_source(idx: Path, tmp_path: Path) -> None:
-    config = settings(idx, "seeds=[3]", tasks=DOMAINS)
-    build(image_suite.build, config, tmp_path / "domains")
+    (tmp_path / "idx").mkdir()
+    digits = f"data.sources.digits.directory={write_images(tmp_path / 'idx', seed=1)}"
+    config = settings(idx, "seeds=[3]", digits, tasks=DOMAINS)
+    results = build(image_suite.build, config, tmp_path / "domains")
     suite = load_suite(tmp_path / "domains" / "digits-fashion-3.yaml")
     heads = {name: list(expert.config.id2label.values()) for name, expert in suite.experts.items()}
     assert heads == {"digits": ["0", "2"], "fashion": ["Dress", "Trouser"]}
+    check_scores(results, tmp_path / "domains" / "digits-fashion-3.yaml")
     train = read_images(config.data.sources.digits, "train")
     for name, task in suite.tasks.items():
         rows = column(tmp_path / "domains", name, "search", "index")

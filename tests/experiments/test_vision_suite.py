@@ -18,6 +18,7 @@ from experiments.image_rows import read_image_rows
 from experiments.suite_files import Result
 from merge_gym import load_suite
 from tests.experiments.building import build, check_scores, compose_suite, files
+from tests.tiny import write_suite
 from tests.tiny_timm import save_timm
 
 SUITES = ["cifar10-halves", "cifar100-halves", "cub200-halves", "stanford-dogs-halves", "cub-dogs"]
@@ -145,6 +146,13 @@ def test_whole_image_folders_of_two_domains_become_a_suite(folders, parquet, pre
         "cub": 15,
         "dogs": 25,
     }
+
+
+def test_a_checkpoint_of_transformers_keeps_its_image_processor(halves, tmp_path) -> None:
+    config = halves.copy()
+    config.pretrained.directory = str(write_suite(tmp_path / "tiny", layers=1).parent / "low")
+    results = build(vision_suite.build, config, tmp_path / "suite")
+    check_scores(results, tmp_path / "suite" / "cifar100-halves-3.yaml")
 
 
 def test_images_are_stored_as_they_came(built: Path, parquet: Path) -> None:

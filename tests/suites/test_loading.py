@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from merge_gym import Evaluator, LayerBank, ReferenceEvaluator, list_suites, load_suite
 from merge_gym.suites import Split
+from merge_gym.suites import data as data_module
 from merge_gym.suites import loading as loading_module
 
 
@@ -453,6 +454,16 @@ def test_images_are_brought_to_the_channels_of_the_model(directory, suite):
     loaded = load_suite(rewrite(directory, "low-test.parquet", edit))
     before, after = (s.tasks["low"].splits["test"].inputs["pixel_values"] for s in (suite, loaded))
     assert torch.equal(before, after)
+
+
+def test_the_size_of_a_chunk_changes_no_image(suite_file, suite, monkeypatch):
+    monkeypatch.setattr(data_module, "CHUNK", 7)
+    for split in ("search", "test"):
+        whole, chunks = (
+            s.tasks["high"].splits[split].inputs["pixel_values"]
+            for s in (suite, load_suite(suite_file))
+        )
+        assert torch.equal(whole, chunks)
 
 
 def test_a_pair_of_image_columns_is_refused(directory):
