@@ -24,16 +24,16 @@ from rich.console import Console
 from rich.progress import Progress, TimeElapsedColumn
 from rich.table import Table
 
-from experiments import image_suite, language_suite, t5_suite, text_suite, vision_suite
-from experiments.suite_files import Result, new_directory, size_of
+from experiments.suites import image_suite, language_suite, small_vit_suite, t5_suite, text_suite
+from experiments.suites.files import Result, new_directory, size_of
 
 Builder = Callable[[DictConfig, Path, Progress], list[Result]]
 
 BUILDERS: dict[str, Builder] = {
-    "images": image_suite.build,
+    "small-vit": small_vit_suite.build,
     "texts": text_suite.build,
     "language": language_suite.build,
-    "vision": vision_suite.build,
+    "images": image_suite.build,
     "t5": t5_suite.build,
 }
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from experiments.benchmark_questions import BENCHMARKS, read_benchmark
-from tests.experiments.benchmarks import EIGHT, ROWS, write_csv, write_dataset
+from experiments.suites.benchmark_questions import BENCHMARKS, read_benchmark
+from tests.experiments.suites.benchmarks import EIGHT, ROWS, write_csv, write_dataset
 
 ANSWERS = {
     "qasc": "thing C",

@@ -10,17 +10,17 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from rich.progress import Progress
 
-from experiments import language_suite, t5_suite
-from experiments.benchmark_questions import BENCHMARKS
-from experiments.suite_files import Result, new_directory
+from experiments.suites import language_suite, t5_suite
+from experiments.suites.benchmark_questions import BENCHMARKS
+from experiments.suites.files import Result, new_directory
 from merge_gym import LayerBank, Recipe, ReferenceEvaluator, load_suite
 from merge_gym.models import load_checkpoint
 from merge_gym.suites.text import open_tokenizer
 from tests import tiny_text
-from tests.experiments.benchmarks import many, write_csv, write_dataset
-from tests.experiments.sources import DOMAINS, NEWS, write_bbc, write_vader
+from tests.experiments.suites.benchmarks import many, write_csv, write_dataset
+from tests.experiments.suites.sources import DOMAINS, NEWS, write_bbc, write_vader
 
-CONF = Path(__file__).parents[2] / "conf" / "build_suite"
+CONF = Path(__file__).parents[3] / "conf" / "build_suite"
 NAMES = {"paws": "labeled_final", "winogrande": "winogrande_xl", "wsc": "wsc.fixed"}
 CSV = "cloze_test_{0}__spring2016 - cloze_test_ALL_{0}.csv"
 SMALL = ("data.search=6", "data.test=6", "data.train=10", "seeds=[3]", "optimiser.batch_size=4")

@@ -14,10 +14,10 @@ from rich.progress import Progress
 from torch import Tensor
 from torch.nn.functional import cross_entropy, pad
 
-from experiments import expert_sets
-from experiments.expert_sets import Kind, open_with_head
-from experiments.image_rows import ImageRows, read_image_rows
-from experiments.suite_files import Result, save_weights
+from experiments.suites import expert_sets
+from experiments.suites.expert_sets import Kind, open_with_head
+from experiments.suites.files import Result, save_weights
+from experiments.suites.image_rows import ImageRows, read_image_rows
 from merge_gym.models import check_checkpoint, torchvision_shim
 from merge_gym.models.files import copy_processor, local_directory
 from merge_gym.models.weights import quiet

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from tokenizers.trainers import BpeTrainer
 
-from experiments import training
-from experiments.training import Optimiser
+from experiments.suites import training
+from experiments.suites.training import Optimiser
 from merge_gym.models import torchvision_shim
 
 torchvision_shim.install()

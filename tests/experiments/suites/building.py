@@ -11,10 +11,10 @@ from omegaconf import DictConfig
 from rich.progress import Progress
 
 from experiments.build_suite import Builder
-from experiments.suite_files import Result, new_directory
+from experiments.suites.files import Result, new_directory
 from merge_gym import LayerBank, Recipe, ReferenceEvaluator, load_suite
 
-CONF = Path(__file__).parents[2] / "conf" / "build_suite"
+CONF = Path(__file__).parents[3] / "conf" / "build_suite"
 
 
 def compose_suite(*overrides: str) -> DictConfig:

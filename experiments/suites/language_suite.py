@@ -19,10 +19,10 @@ from rich.progress import Progress
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from experiments import expert_sets
-from experiments.expert_sets import Kind
-from experiments.question_sources import Questions, read_questions
-from experiments.suite_files import Result, save_weights
+from experiments.suites import expert_sets
+from experiments.suites.expert_sets import Kind
+from experiments.suites.files import Result, save_weights
+from experiments.suites.question_sources import Questions, read_questions
 from merge_gym.evaluation.sequences import by_example, end_to_end
 from merge_gym.models import adapter_for, check_checkpoint, load_checkpoint, torchvision_shim
 from merge_gym.models.files import copy_processor, local_directory

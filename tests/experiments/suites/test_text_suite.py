@@ -8,12 +8,12 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
-from experiments import expert_sets, text_suite
-from experiments.text_sources import read_texts
+from experiments.suites import expert_sets, text_suite
+from experiments.suites.text_sources import read_texts
 from merge_gym import LayerBank, Recipe, ReferenceEvaluator, load_suite
 from tests import tiny_text
-from tests.experiments.building import build, check_scores, compose_suite, files
-from tests.experiments.sources import DOMAINS, NEWS, write_bbc, write_spam, write_vader
+from tests.experiments.suites.building import build, check_scores, compose_suite, files
+from tests.experiments.suites.sources import DOMAINS, NEWS, write_bbc, write_spam, write_vader
 
 
 @pytest.fixture(scope="module")

@@ -10,16 +10,16 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from experiments import expert_sets, language_suite
-from experiments.language_suite import LanguageModel, scored_logits
+from experiments.suites import expert_sets, language_suite
+from experiments.suites.language_suite import LanguageModel, scored_logits
 from merge_gym import load_suite
 from merge_gym.models import load_checkpoint
 from merge_gym.models.parameters import SHARED
 from merge_gym.suites.metrics import UNSCORED
 from merge_gym.suites.text import language_inputs, open_tokenizer
 from tests import tiny_text
-from tests.experiments.building import build, check_scores, compose_suite, files
-from tests.experiments.sources import write_bbc, write_vader
+from tests.experiments.suites.building import build, check_scores, compose_suite, files
+from tests.experiments.suites.sources import write_bbc, write_vader
 
 FAMILIES = ("gpt2", "t5")
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.t5_pretraining import corrupt, new_model, new_tokenizer, pretrain, windows
-from experiments.training import Optimiser
+from experiments.suites.t5_pretraining import corrupt, new_model, new_tokenizer, pretrain, windows
+from experiments.suites.training import Optimiser
 
 TEXTS = [f"the {noun} is {verb}, {noun}!" for noun in ("Cat", "dog", "hen") for verb in "abcdef"]
 WINDOW = 40

@@ -14,10 +14,10 @@ from omegaconf import DictConfig
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from experiments import expert_sets
-from experiments.expert_sets import Kind, open_with_head
-from experiments.suite_files import save_weights
-from experiments.text_sources import LabelledTexts, directory_of, read_texts
+from experiments.suites import expert_sets
+from experiments.suites.expert_sets import Kind, open_with_head
+from experiments.suites.files import save_weights
+from experiments.suites.text_sources import LabelledTexts, directory_of, read_texts
 from merge_gym.models import torchvision_shim
 from merge_gym.models.files import copy_processor
 from merge_gym.models.weights import quiet

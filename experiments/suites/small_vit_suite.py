@@ -22,10 +22,9 @@ from omegaconf import DictConfig
 from rich.progress import Progress
 from torch import Tensor
 
-from experiments.image_sources import LabelledImages, read_images
-from experiments.suite_files import Result, plain, save_model, save_rows, save_suite_file
-from experiments.training import Optimiser
-from experiments.vit_training import (
+from experiments.suites.files import Result, plain, save_model, save_rows, save_suite_file
+from experiments.suites.image_sources import LabelledImages, read_images
+from experiments.suites.small_vit_training import (
     Examples,
     ViTForImageClassification,
     accuracy,
@@ -33,6 +32,7 @@ from experiments.vit_training import (
     start_from,
     train,
 )
+from experiments.suites.training import Optimiser
 from merge_gym import operators
 
 Models = Mapping[str, ViTForImageClassification]

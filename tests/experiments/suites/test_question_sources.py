@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from experiments import question_sources
-from experiments.expert_sets import deal_task, sizes
-from experiments.question_sources import Questions, read_questions
-from tests.experiments.sources import write_bbc
+from experiments.suites import question_sources
+from experiments.suites.expert_sets import deal_task, sizes
+from experiments.suites.question_sources import Questions, read_questions
+from tests.experiments.suites.sources import write_bbc
 
 
 @pytest.fixture(scope="module")

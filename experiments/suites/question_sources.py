@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments import text_sources
-from experiments.benchmark_questions import BENCHMARKS, read_benchmark
-from experiments.expert_sets import WHOLE
-from experiments.text_sources import read_texts
+from experiments.suites import text_sources
+from experiments.suites.benchmark_questions import BENCHMARKS, read_benchmark
+from experiments.suites.expert_sets import WHOLE
+from experiments.suites.text_sources import read_texts
 from merge_gym.messages import unknown_name
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from omegaconf import OmegaConf
 from PIL import Image
 
-from experiments.image_sources import LabelledImages
+from experiments.suites.image_sources import LabelledImages
 from merge_gym.models import torchvision_shim
 
 torchvision_shim.install()

@@ -9,12 +9,12 @@ from pathlib import Path
 from omegaconf import DictConfig
 from rich.progress import Progress
 
-from experiments import expert_sets, language_suite
-from experiments.expert_sets import deal_task
-from experiments.question_sources import read_questions
-from experiments.suite_files import Result, plain, save_weights
-from experiments.t5_pretraining import new_model, new_tokenizer, pretrain, windows
-from experiments.training import Optimiser
+from experiments.suites import expert_sets, language_suite
+from experiments.suites.expert_sets import deal_task
+from experiments.suites.files import Result, plain, save_weights
+from experiments.suites.question_sources import read_questions
+from experiments.suites.t5_pretraining import new_model, new_tokenizer, pretrain, windows
+from experiments.suites.training import Optimiser
 
 
 def build(config: DictConfig, directory: Path, bars: Progress) -> list[Result]:

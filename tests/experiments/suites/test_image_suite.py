@@ -1,4 +1,4 @@
-"""The builder of suites for vision checkpoints: a tiny one, data laid out as the real ones."""
+"""The builder of image suites around a checkpoint: a tiny one, data laid out as the real ones."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import torch
 from omegaconf import DictConfig
 from PIL import Image
 
-from experiments import vision_suite
-from experiments.expert_sets import balanced, deal_task
-from experiments.image_rows import read_image_rows
-from experiments.suite_files import Result
+from experiments.suites import image_suite
+from experiments.suites.expert_sets import balanced, deal_task
+from experiments.suites.files import Result
+from experiments.suites.image_rows import read_image_rows
 from merge_gym import load_suite
-from tests.experiments.building import build, check_scores, compose_suite, files
+from tests.experiments.suites.building import build, check_scores, compose_suite, files
 from tests.tiny import write_suite
 from tests.tiny_timm import save_timm
 
@@ -104,7 +104,7 @@ def outcome(
     halves: DictConfig, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, list[Result]]:
     output = tmp_path_factory.mktemp("suites") / "halves"
-    return output, build(vision_suite.build, halves, output)
+    return output, build(image_suite.build, halves, output)
 
 
 @pytest.fixture
@@ -139,7 +139,7 @@ def test_whole_image_folders_of_two_domains_become_a_suite(folders, parquet, pre
         "experts.cub.epochs=1",
         "experts.dogs.epochs=1",
     )
-    build(vision_suite.build, config, tmp_path / "suite")
+    build(image_suite.build, config, tmp_path / "suite")
     suite = load_suite(tmp_path / "suite" / "cub-dogs-0.yaml")
     assert list(suite.experts["cub"].config.id2label.values()) == list(BIRDS)
     assert {name: len(task.splits["test"]) for name, task in suite.tasks.items()} == {
@@ -151,7 +151,7 @@ def test_whole_image_folders_of_two_domains_become_a_suite(folders, parquet, pre
 def test_a_checkpoint_of_transformers_keeps_its_image_processor(halves, tmp_path) -> None:
     config = halves.copy()
     config.pretrained.directory = str(write_suite(tmp_path / "tiny", layers=1).parent / "low")
-    results = build(vision_suite.build, config, tmp_path / "suite")
+    results = build(image_suite.build, config, tmp_path / "suite")
     check_scores(results, tmp_path / "suite" / "cifar100-halves-3.yaml")
 
 
@@ -191,15 +191,15 @@ def test_a_balanced_order_takes_one_of_each_class_in_turn() -> None:
 
 
 def test_the_same_settings_give_the_same_files(built, halves, tmp_path) -> None:
-    build(vision_suite.build, halves, tmp_path / "again")
+    build(image_suite.build, halves, tmp_path / "again")
     assert files(tmp_path / "again") == files(built)
 
 
 def test_augmented_images_are_shifted_and_half_of_them_mirrored() -> None:
-    size = 2 * vision_suite.SHIFT
+    size = 2 * image_suite.SHIFT
     image = torch.zeros(1, 1, size, size)
     image[..., 10, 5] = 1
-    found = vision_suite.augmented(image.expand(200, -1, -1, -1), torch.Generator().manual_seed(0))
+    found = image_suite.augmented(image.expand(200, -1, -1, -1), torch.Generator().manual_seed(0))
     assert found.shape == (200, 1, size, size)
     _, _, rows, columns = found.nonzero().T
     assert sorted(set(rows.tolist())) == [8, 9, 10, 11, 12]
@@ -234,7 +234,7 @@ def test_a_source_that_does_not_fit_is_refused_before_anything_is_written(
     config = halves.copy()
     config.merge_with_dotlist([override])
     with pytest.raises(ValueError, match=message):
-        build(vision_suite.build, config, tmp_path / "out")
+        build(image_suite.build, config, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -253,5 +253,5 @@ def test_what_is_neither_here_nor_on_the_hub_is_said(
     config.pretrained = compose_suite("suite=cifar100-halves").pretrained
     config.merge_with_dotlist(overrides)
     with pytest.raises(FileNotFoundError, match=message):
-        build(vision_suite.build, config, tmp_path / "out")
+        build(image_suite.build, config, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []

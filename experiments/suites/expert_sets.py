@@ -19,9 +19,9 @@ from omegaconf import DictConfig
 from rich.progress import Progress
 from torch import Tensor
 
-from experiments import training
-from experiments.suite_files import Result, plain, save_suite_file, save_table, save_weights
-from experiments.training import Optimiser
+from experiments.suites import training
+from experiments.suites.files import Result, plain, save_suite_file, save_table, save_weights
+from experiments.suites.training import Optimiser
 from merge_gym.models import torchvision_shim
 from merge_gym.models.files import copy_processor
 from merge_gym.models.weights import quiet

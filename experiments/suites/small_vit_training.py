@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from experiments import training
-from experiments.image_sources import LabelledImages
-from experiments.training import Optimiser
+from experiments.suites import training
+from experiments.suites.image_sources import LabelledImages
+from experiments.suites.training import Optimiser
 from merge_gym.models import torchvision_shim
 
 torchvision_shim.install()
@@ -72,7 +72,7 @@ def train(
     seed: int,
     advance: Callable[[], None],
 ) -> None:
-    """Train all parameters on `examples`; see `experiments.training.train`."""
+    """Train all parameters on `examples`; see `experiments.suites.training.train`."""
 
     def loss(batch: Tensor) -> Tensor:
         logits = model(pixel_values=examples.pixels[batch]).logits

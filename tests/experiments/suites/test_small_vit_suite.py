@@ -13,11 +13,11 @@ import pytest
 import yaml
 from omegaconf import DictConfig
 
-from experiments import image_suite
-from experiments.image_sources import read_idx_file, read_images
-from experiments.suite_files import new_directory
+from experiments.suites import small_vit_suite
+from experiments.suites.files import new_directory
+from experiments.suites.image_sources import read_idx_file, read_images
 from merge_gym import load_suite
-from tests.experiments.building import build, check_scores, compose_suite, files
+from tests.experiments.suites.building import build, check_scores, compose_suite, files
 
 SIZE, ROWS = 8, {"train": 120, "t10k": 60}
 
@@ -87,7 +87,7 @@ def settings(idx: Path, *overrides: str, tasks: tuple[str, ...] = HALVES) -> Dic
 @pytest.fixture(scope="module")
 def built(idx: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("suites") / "halves"
-    build(image_suite.build, settings(idx), output)
+    build(small_vit_suite.build, settings(idx), output)
     return output
 
 
@@ -121,7 +121,7 @@ def test_splits_and_training_rows_are_disjoint_and_rightly_labelled(built: Path,
     config = settings(idx)
     parts = {part: read_images(config.data.sources.fashion, part) for part in ("train", "test")}
     for name in config.data.tasks:
-        task = image_suite.deal_task(name, config.data, parts)
+        task = small_vit_suite.deal_task(name, config.data, parts)
         search = column(built, name, "search", "index")
         assert search == task.search.tolist()
         for seed in config.seeds:
@@ -142,7 +142,7 @@ def test_the_tuned_operator_is_in_the_bank_and_shared(built: Path) -> None:
 
 
 def test_the_same_settings_give_the_same_files(built: Path, idx: Path, tmp_path: Path) -> None:
-    build(image_suite.build, settings(idx), tmp_path / "again")
+    build(small_vit_suite.build, settings(idx), tmp_path / "again")
     first, again = files(built), files(tmp_path / "again")
     assert first == again
     weights = Path("half-a/model.safetensors")
@@ -155,9 +155,9 @@ def test_a_failed_build_leaves_nothing_behind(
     def fail(*_: object) -> None:
         raise RuntimeError("the disk is full")
 
-    monkeypatch.setattr(image_suite, "save_suite_file", fail)
+    monkeypatch.setattr(small_vit_suite, "save_suite_file", fail)
     with pytest.raises(RuntimeError, match="disk"):
-        build(image_suite.build, settings(idx, "seeds=[3]"), tmp_path / "out")
+        build(small_vit_suite.build, settings(idx, "seeds=[3]"), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -172,7 +172,7 @@ def test_two_domains_have_classes_and_images_of_their_own_source(idx: Path, tmp_
     (tmp_path / "idx").mkdir()
     digits = f"data.sources.digits.directory={write_images(tmp_path / 'idx', seed=1)}"
     config = settings(idx, "seeds=[3]", digits, tasks=DOMAINS)
-    results = build(image_suite.build, config, tmp_path / "domains")
+    results = build(small_vit_suite.build, config, tmp_path / "domains")
     suite = load_suite(tmp_path / "domains" / "digits-fashion-3.yaml")
     heads = {name: list(expert.config.id2label.values()) for name, expert in suite.experts.items()}
     assert heads == {"digits": ["0", "2"], "fashion": ["Dress", "Trouser"]}
@@ -194,12 +194,12 @@ def test_a_common_ancestor_learns_all_classes_from_images_that_no_expert_and_no_
         name: {part: read_images(source, part) for part in ("train", "test")}
         for name, source in data.sources.items()
     }
-    tasks = [image_suite.deal_task(name, data, images[name]) for name in data.tasks]
+    tasks = [small_vit_suite.deal_task(name, data, images[name]) for name in data.tasks]
     for task in tasks:
         rows = [*task.pretraining, *task.search, *task.pool]
         assert len(task.pretraining) == 15
         assert len(rows) == len(set(rows)) == 60
-    found = image_suite.pretraining_images(data, tasks, images)
+    found = small_vit_suite.pretraining_images(data, tasks, images)
     first, second = np.split(found.labels, 2)
     assert (set(first.tolist()), set(second.tolist())) == ({0, 1}, {2, 3})
     rows = tasks[1].pretraining
@@ -232,7 +232,7 @@ def test_a_missing_source_says_what_to_install_or_set(tmp_path: Path) -> None:
 
 def test_too_small_a_source_is_refused_before_training(idx: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="needs 510 training images"):
-        build(image_suite.build, settings(idx, "data.search=470"), tmp_path / "out")
+        build(small_vit_suite.build, settings(idx, "data.search=470"), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 

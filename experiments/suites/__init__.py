@@ -1,0 +1,1 @@
+"""Building suites: where data comes from, how experts are trained, what is written."""
