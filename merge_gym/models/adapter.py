@@ -69,6 +69,8 @@ class ModelAdapter:
             where an Auto class of transformers does.
         unsaved_prefix: what all tensor names begin with in memory but not in files (timm's).
         in_layers: tensors inside layers that are shared nevertheless, by their names there.
+        output_as_saved: whether the weights, not the configuration, say if the output matrix is
+            tied to the embeddings (T5); encoder and decoder have the same embeddings either way.
     """
 
     stacks: Mapping[str, Stack]
@@ -81,6 +83,7 @@ class ModelAdapter:
     opened_by: str | None = None
     unsaved_prefix: str = ""
     in_layers: tuple[str, ...] = ()
+    output_as_saved: bool = False
 
     @property
     def segments(self) -> dict[str, int]:

@@ -16,7 +16,7 @@ from merge_gym.models.adapter import ModelAdapter, Place, adapter_for
 from merge_gym.models.files import check_config, check_weights, has_processor, local_directory
 from merge_gym.models.parameters import SHARED, Group, Layout, Parameters
 from merge_gym.models.storage import Allocate, in_memory
-from merge_gym.models.weights import own_tensors, quiet
+from merge_gym.models.weights import build, own_tensors, quiet
 
 SAME_FUNCTION = (
     "model_type",
@@ -190,7 +190,8 @@ def _relabel(
 def _read_tensors(
     directory: Path, config: PretrainedConfig, adapter: ModelAdapter, dtype: torch.dtype
 ) -> tuple[dict[str, Tensor], set[str]]:
-    """The model's tensors, and the names of those of its task head that the files lack."""
+    """The model's tensors, and the names of those of its task head that the files lack; `config`
+    is told whether the output matrix is tied, where only the files say so."""
     with quiet():
         model, report = adapter.model_class().from_pretrained(
             directory,
@@ -202,8 +203,10 @@ def _read_tensors(
             ignore_mismatched_sizes=True,
         )
     tensors = {name: tensor.to(dtype) for name, tensor in own_tensors(model).items()}
+    if adapter.output_as_saved:
+        config.tie_word_embeddings = "lm_head.weight" not in tensors
     with torch.device("meta"):
-        untied = tensors.keys() - own_tensors(adapter.model_class()(config)).keys()
+        untied = tensors.keys() - own_tensors(build(adapter, config)).keys()
     absent = {name for name in report["missing_keys"] if adapter.place(name).part == "head"}
     wrong = {
         "missing": set(report["missing_keys"]) - absent,

@@ -1,4 +1,4 @@
-"""T5 (also v1.1 and FLAN): encoder and decoder."""
+"""T5 (also v1.1 and FLAN) and mT5: encoder and decoder."""
 
 from __future__ import annotations
 
@@ -23,10 +23,16 @@ class Context:
     encoded_mask: Tensor | None = None
 
 
-@adapter("t5")
+CLASSES = {"t5": "T5ForConditionalGeneration", "mt5": "MT5ForConditionalGeneration"}
+
+
+@adapter(*CLASSES)
 def t5(config: PretrainedConfig) -> ModelAdapter:
     """Two segments, `encoder` and `decoder`; nothing is a head: embeddings and output matrix are
-    shared, and so are the position biases, which T5 keeps in the first block of each stack."""
+    shared, and so are the position biases, which T5 keeps in the first block of each stack.
+
+    In `tie_word_embeddings` transformers reads at most whether T5 scales its output. It ties the
+    output matrix unless the files hold another one, as those of v1.1, FLAN and mT5 do."""
     decoder_size = config.num_decoder_layers
     return ModelAdapter(
         stacks={
@@ -34,11 +40,12 @@ def t5(config: PretrainedConfig) -> ModelAdapter:
             "decoder": Stack("decoder.block", decoder_size, depth_field("num_decoder_layers")),
         },
         head=(),
-        model_class=lambda: transformers.T5ForConditionalGeneration,
+        model_class=lambda: getattr(transformers, CLASSES[config.model_type]),
         enter=_enter,
         layer=_layer,
         tail=_tail,
         in_layers=("layer.0.SelfAttention.relative_attention_bias.weight",),
+        output_as_saved=True,
     )
 
 
@@ -81,6 +88,6 @@ def _layer(module: nn.Module, hidden: Tensor, context: Context) -> Tensor:
 
 def _tail(model: Any, hidden: Tensor, inputs: Inputs) -> Tensor:
     hidden = model.decoder.final_layer_norm(hidden)
-    if model.config.scale_decoder_outputs:
+    if getattr(model.config, "scale_decoder_outputs", False):  # which mT5 has not
         hidden = hidden * model.model_dim**-0.5
     return model.lm_head(hidden)

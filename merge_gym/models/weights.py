@@ -16,7 +16,10 @@ from merge_gym.models.adapter import ModelAdapter
 def build(adapter: ModelAdapter, config: PretrainedConfig) -> PreTrainedModel:
     """A model of this configuration with arbitrary weights; the random state stays as it is."""
     with torch.random.fork_rng(devices=[]):
-        return adapter.model_class()(config)
+        model = adapter.model_class()(config)
+    if adapter.output_as_saved:  # an untied output matrix would untie the embeddings too
+        model.set_input_embeddings(model.get_input_embeddings())
+    return model
 
 
 def own_tensors(model: PreTrainedModel) -> dict[str, Tensor]:
