@@ -37,16 +37,23 @@ T5 = transformers.T5Config(
     relative_attention_num_buckets=8,
     decoder_start_token_id=0,
 )
+ANSWERS = {"decoder_input_ids": padded_tokens()["input_ids"].flip(0)[:, :5]}
+
+
+def untied_t5(config: transformers.T5Config) -> transformers.T5ForConditionalGeneration:
+    """As T5 1.1 and FLAN have it."""
+    model = transformers.T5ForConditionalGeneration(config)
+    model.lm_head = torch.nn.Linear(config.d_model, config.vocab_size, bias=False)
+    return model
+
+
 FAMILIES = {
     "bert": (transformers.BertForSequenceClassification, BERT, {}),
     "roberta": (transformers.RobertaForSequenceClassification, ROBERTA, {}),
     "distilbert": (transformers.DistilBertForSequenceClassification, DISTILBERT, {}),
     "gpt2": (transformers.GPT2LMHeadModel, GPT2, {}),
-    "t5": (
-        transformers.T5ForConditionalGeneration,
-        T5,
-        {"decoder_input_ids": padded_tokens()["input_ids"].flip(0)[:, :5]},
-    ),
+    "t5": (transformers.T5ForConditionalGeneration, T5, ANSWERS),
+    "t5-untied": (untied_t5, T5, ANSWERS),
 }
 
 
