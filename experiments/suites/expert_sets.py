@@ -30,7 +30,8 @@ torchvision_shim.install()
 
 from transformers import AutoConfig, PreTrainedModel  # noqa: E402
 
-SPLITS = ("search", "test", "train")
+SPLITS = ("search", "test", "pretraining", "train")
+"""In the order in which rows are dealt; `pretraining` is there where its number is given."""
 WHOLE = "all"
 """The one part of a source that has no parts of its own."""
 
@@ -111,8 +112,9 @@ class Task(Generic[E]):
 
 def sizes(name: str, data: DictConfig) -> dict[str, int | None]:
     """{split: how many examples}: the task's own number, or the one of all tasks; None is all that
-    the splits before it leave."""
-    return {split: data.tasks[name].get(split, data[split]) for split in SPLITS}
+    the splits before it leave. Without either number there is no such split."""
+    numbers = {**data, **data.tasks[name]}
+    return {split: numbers[split] for split in SPLITS if split in numbers}
 
 
 def balanced(order: NDArray[np.int64], labels: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -131,12 +133,12 @@ def deal_task(read: Callable[[DictConfig, str], E], name: str, data: DictConfig)
 
     Raises ValueError where a part has too few.
     """
-    parts = data.tasks[name].get("parts") or dict.fromkeys(SPLITS, WHOLE)
+    wanted = sizes(name, data)
+    parts = data.tasks[name].get("parts") or dict.fromkeys(wanted, WHOLE)
     found = {part: read(data.tasks[name], part) for part in dict.fromkeys(parts.values())}
     rows: dict[str, NDArray[np.int64]] = {}
-    wanted = sizes(name, data)
     for part, examples in found.items():
-        splits = [split for split in SPLITS if parts[split] == part]
+        splits = [split for split in wanted if parts[split] == part]
         needed = sum(wanted[split] or 1 for split in splits)
         if len(examples) < needed:
             settings = " + ".join(f"data.{split}" for split in splits)
@@ -151,7 +153,7 @@ def deal_task(read: Callable[[DictConfig, str], E], name: str, data: DictConfig)
             size = None if split == "train" else wanted[split]
             size = len(order) if size is None else size
             rows[split], order = order[:size], order[size:]
-    return Task(name, {split: found[parts[split]] for split in SPLITS}, rows)
+    return Task(name, {split: found[parts[split]] for split in wanted}, rows)
 
 
 def open_with_head(
@@ -278,6 +280,7 @@ def _provenance(config: DictConfig, seed: int) -> dict[str, Any]:
     data = config.data
     turn = ", one of each class in turn" if data.get("balanced") else ""
     parts = {name: plain(source.parts) for name, source in data.tasks.items() if "parts" in source}
+    dealt = ", then ".join(split for split in SPLITS[:-1] if split in data)
     return {
         "seed": seed,
         "pretrained": config.pretrained.title,
@@ -285,7 +288,7 @@ def _provenance(config: DictConfig, seed: int) -> dict[str, Any]:
         **({"parts": parts} if parts else {}),
         "rows": {
             "order": f"the source's different examples, shuffled with seed {data.shuffle}{turn}",
-            "dealt": f"search, then test; train is drawn from the rest with seed {seed}",
+            "dealt": f"{dealt}; train is drawn from the rest with seed {seed}",
             "sizes": {name: sizes(name, data) for name in data.tasks},
         },
         "experts": plain(config.experts),

@@ -1,8 +1,9 @@
-"""A small T5 from scratch: a tokenizer of word pieces, then span corruption.
+"""A small T5 from scratch: a tokenizer of word pieces, then span corruption mixed with questions.
 
 The objective is T5's (Raffel et al., "Exploring the Limits of Transfer Learning with a Unified
 Text-to-Text Transformer", 2020, section 3.1.4): spans of three tokens on average, 15 % of the text,
-are each replaced by one sentinel, and the decoder writes what was taken out.
+are each replaced by one sentinel, and the decoder writes what was taken out. As there (section
+3.5.3), prompts with their answers are mixed in.
 """
 
 from __future__ import annotations
@@ -15,10 +16,13 @@ import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from tokenizers.trainers import BpeTrainer
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from experiments.suites import training
 from experiments.suites.training import Optimiser
 from merge_gym.models import torchvision_shim
+from merge_gym.suites.metrics import UNSCORED
 
 torchvision_shim.install()
 
@@ -145,33 +149,55 @@ def pretrain(
     model: Any,
     tokenizer: PreTrainedTokenizerFast,
     rows: Tokens,
+    questions: Sequence[tuple[str, str]],
     learning_rate: float,
     epochs: int,
     optimiser: Optimiser,
     seed: int,
     advance: Callable[[], None],
 ) -> None:
-    """Train the model in place to fill in spans of these windows, drawn anew in each epoch.
+    """Train the model in place to fill in spans of these windows, and to answer questions.
+
+    The spans are drawn anew in each epoch. To each batch of windows belong equally many questions,
+    drawn at random; the loss is the sum of both means.
 
     Args:
         model: of `new_model`.
         tokenizer: of `new_tokenizer`.
         rows: windows, shape (n, window).
+        questions: prompts, each with its answer.
         learning_rate: AdamW's, at its greatest.
         epochs: passes over the windows.
         optimiser: everything else about the steps.
-        seed: of the order of the windows and of the spans.
+        seed: of the order of the windows, of the spans and of the questions.
         advance: called after each step.
     """
     generator = np.random.default_rng(seed)
     sentinels = tokenizer.convert_tokens_to_ids(tokenizer.extra_special_tokens)
+    prompts, answers = (
+        [torch.tensor(ids) for ids in tokenizer(list(texts))["input_ids"]]
+        for texts in zip(*questions, strict=True)
+    )
 
-    def loss(batch: torch.Tensor) -> torch.Tensor:
+    def loss_of_spans(batch: Tensor) -> Tensor:
         pairs = [
             corrupt(row, sentinels, tokenizer.eos_token_id, generator)
             for row in rows[batch.numpy()]
         ]
         inputs, targets = map(torch.tensor, zip(*pairs, strict=True))
         return model(input_ids=inputs, labels=targets).loss
+
+    def loss_of_answers(count: int) -> Tensor:
+        drawn = generator.integers(len(questions), size=count)
+        inputs = pad_sequence([prompts[row] for row in drawn], batch_first=True)
+        targets = [answers[row] for row in drawn]
+        return model(
+            input_ids=inputs,
+            attention_mask=(inputs != tokenizer.pad_token_id).long(),
+            labels=pad_sequence(targets, batch_first=True, padding_value=UNSCORED),
+        ).loss
+
+    def loss(batch: Tensor) -> Tensor:
+        return loss_of_spans(batch) + loss_of_answers(len(batch))
 
     training.train(model, loss, len(rows), learning_rate, epochs, optimiser, seed, advance)

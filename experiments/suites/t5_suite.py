@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 from omegaconf import DictConfig
 from rich.progress import Progress
 
@@ -28,18 +29,25 @@ def build(config: DictConfig, directory: Path, bars: Progress) -> list[Result]:
 def _save_pretrained(
     config: DictConfig, bars: Progress, settings: DictConfig, target: Path
 ) -> None:
-    """Train tokenizer and model on the prompts that experts may be trained on, and write them."""
+    """Train tokenizer and model on the prompts outside the search and test splits, and on the
+    answers of those of the pretraining, and write them."""
     tasks = [deal_task(read_questions, name, config.data) for name in config.data.tasks]
-    texts = [text for task in tasks for text in task.split("train").prompts]
+    asked = [task.split("pretraining") for task in tasks]
+    texts = [
+        text for part in (*asked, *(task.split("train") for task in tasks)) for text in part.prompts
+    ]
+    questions = [pair for part in asked for pair in zip(part.prompts, part.targets, strict=True)]
     tokenizer = new_tokenizer(texts, settings.vocabulary, settings.window)
     model = new_model(tokenizer, plain(settings.model), settings.seed)
     rows = windows(texts, tokenizer, settings.window)
+    rows = np.random.default_rng(settings.seed).permutation(rows)[: settings.windows]
     optimiser = Optimiser(**settings.optimiser)
     bar = bars.add_task("pretraining", total=optimiser.steps(len(rows), settings.epochs))
     pretrain(
         model,
         tokenizer,
         rows,
+        questions,
         settings.learning_rate,
         settings.epochs,
         optimiser,

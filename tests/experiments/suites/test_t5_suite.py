@@ -62,6 +62,8 @@ def trained_here(sources: Path, *overrides: str) -> DictConfig:
         "pretrained.model.num_decoder_layers=1",
         "pretrained.vocabulary=60",
         "pretrained.window=20",
+        "pretrained.windows=10",
+        "data.pretraining=5",
         *SMALL,
         *overrides,
     )
@@ -137,7 +139,30 @@ def test_no_text_of_a_split_is_pretrained_on(sources, tmp_path, monkeypatch) -> 
         held_out = {*task.split("search").prompts, *task.split("test").prompts}
         assert len(held_out) == 12
         assert not held_out & set(seen)
-        assert set(task.split("train").prompts) <= set(seen)
+        assert {*task.split("train").prompts, *task.split("pretraining").prompts} <= set(seen)
+
+
+def test_the_answers_that_are_pretrained_on_are_learnt_by_no_expert(
+    sources, tmp_path, monkeypatch
+) -> None:
+    config, asked = trained_here(sources), []
+
+    def spy(model, tokenizer, rows, questions, *rest):
+        assert len(rows) == 10
+        asked.extend(questions)
+        raise StopIteration
+
+    monkeypatch.setattr(t5_suite, "pretrain", spy)
+    with pytest.raises(StopIteration):
+        build(t5_suite.build, config, tmp_path / "out")
+    assert len(asked) == len(set(asked)) == 10
+    for name in config.data.tasks:
+        task = t5_suite.deal_task(t5_suite.read_questions, name, config.data)
+        common = task.split("pretraining")
+        assert {*zip(common.prompts, common.targets, strict=True)} <= {*asked}
+        pool = set(task.examples["train"][task.training_rows(None, seed=3)].prompts)
+        assert pool
+        assert not pool & set(common.prompts)
 
 
 def test_a_named_checkpoint_takes_the_place_of_the_trained_one(sources, tmp_path) -> None:
