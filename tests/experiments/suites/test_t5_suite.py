@@ -6,21 +6,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
-from rich.progress import Progress
 
 from experiments.suites import language_suite, t5_suite
 from experiments.suites.benchmark_questions import BENCHMARKS
-from experiments.suites.files import Result, new_directory
 from merge_gym import LayerBank, Recipe, ReferenceEvaluator, load_suite
 from merge_gym.models import load_checkpoint
 from merge_gym.suites.text import open_tokenizer
 from tests import tiny_text
 from tests.experiments.suites.benchmarks import many, write_csv, write_dataset
+from tests.experiments.suites.building import build, check_scores, compose_suite, files
 from tests.experiments.suites.sources import DOMAINS, NEWS, write_bbc, write_vader
 
-CONF = Path(__file__).parents[3] / "conf" / "build_suite"
 NAMES = {"paws": "labeled_final", "winogrande": "winogrande_xl", "wsc": "wsc.fixed"}
 CSV = "cloze_test_{0}__spring2016 - cloze_test_ALL_{0}.csv"
 SMALL = ("data.search=6", "data.test=6", "data.train=10", "seeds=[3]", "optimiser.batch_size=4")
@@ -44,13 +41,8 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def settings(*overrides: str) -> DictConfig:
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("config", overrides=list(overrides))
-
-
 def trained_here(sources: Path, *overrides: str) -> DictConfig:
-    config = settings(
+    config = compose_suite(
         "suite=t5-domains",
         "~data.tasks.spam",
         "~experts.spam",
@@ -73,7 +65,7 @@ def trained_here(sources: Path, *overrides: str) -> DictConfig:
 
 
 def benchmarks(sources: Path, suite: str) -> DictConfig:
-    config = settings(f"suite={suite}", f"pretrained.directory={sources}/t5", *SMALL)
+    config = compose_suite(f"suite={suite}", f"pretrained.directory={sources}/t5", *SMALL)
     for source in config.data.tasks.values():
         source.path = str(sources / source.kind)
         if "search" in source:
@@ -81,16 +73,6 @@ def benchmarks(sources: Path, suite: str) -> DictConfig:
     for expert in config.experts.values():
         expert.epochs = 1
     return config
-
-
-def build(builder, config: DictConfig, output: Path) -> list[Result]:
-    with new_directory(output) as directory:
-        return builder(config, directory, Progress(disable=True))
-
-
-def files(directory: Path) -> dict[Path, bytes]:
-    found = (file for file in directory.rglob("*") if file.is_file())
-    return {file.relative_to(directory): file.read_bytes() for file in found}
 
 
 @pytest.fixture(scope="module")
@@ -182,19 +164,15 @@ def test_a_named_checkpoint_takes_the_place_of_the_trained_one(sources, tmp_path
 )
 def test_the_paper_s_suites_are_built_from_local_data(sources, tmp_path, suite, tasks) -> None:
     results = build(language_suite.build, benchmarks(sources, suite), tmp_path / suite)
-    opened = load_suite(tmp_path / suite / f"{suite}-3.yaml")
-    assert list(opened.tasks) == [result.expert for result in results] == tasks
-    for result in results:
-        bank = LayerBank(opened, shared=result.expert)
-        recipe = Recipe.uniform(result.expert, bank)
-        scores = ReferenceEvaluator(bank, subsets=2).score(recipe, "test")
-        assert scores[result.expert] == pytest.approx(result.test)
+    file = tmp_path / suite / f"{suite}-3.yaml"
+    assert list(load_suite(file).tasks) == [result.expert for result in results] == tasks
+    check_scores(results, file)
 
 
 @pytest.mark.parametrize("suite", ["t5-qa", "t5-mixed"])
 def test_the_paper_s_suites_are_complete_for_either_model(suite: str) -> None:
     for model, name in (("t5-small", "google-t5/t5-small"), ("t5-base", "google-t5/t5-base")):
-        config = settings(f"suite={suite}", f"pretrained={model}")
+        config = compose_suite(f"suite={suite}", f"pretrained={model}")
         assert config.pretrained.directory == name
         assert config.experts.keys() == config.data.tasks.keys()
         assert all(source.kind in BENCHMARKS for source in config.data.tasks.values())
