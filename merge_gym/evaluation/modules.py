@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from merge_gym.bank import LayerBank
+from merge_gym.evaluation.products import convolve
 from merge_gym.models.storage import physical_memory
 from merge_gym.models.weights import build, fill
 from merge_gym.recipe import Layer, Source
@@ -37,9 +38,9 @@ class Modules:
         self._shared: dict[Source, dict[str, Tensor]] = {}
         self._numbers: dict[tuple[str, Layer], int] = {}
         self._contents: dict[bytes, int] = {}
-        self._modules: dict[int, nn.Module] = {}
-        self._kinds: dict[tuple[str, int], nn.Module] = {}
-        self._built: dict[tuple[str, str], nn.Module] = {}
+        self._modules: dict[tuple[int, bool], nn.Module] = {}
+        self._kinds: dict[tuple[str, int, bool], nn.Module] = {}
+        self._built: dict[tuple[str, str, bool], nn.Module] = {}
         self._filled: dict[int, int] = {}
 
     def model(self, shared: Source, task: str) -> PreTrainedModel:
@@ -59,27 +60,27 @@ class Modules:
 
     def release(self, source: Source) -> None:
         """Let go of all that holds weights of a source; what is asked for again is built again."""
-        for (_, layer), number in self._numbers.items():
-            if layer.source == source:
-                self._modules.pop(number, None)
+        gone = {number for (_, layer), number in self._numbers.items() if layer.source == source}
+        self._modules = {key: kept for key, kept in self._modules.items() if key[0] not in gone}
         self._shared.pop(source, None)
         self._models = {key: model for key, model in self._models.items() if key[0] != source}
 
-    def layer(self, segment: str, layer: Layer) -> nn.Module:
-        """A candidate's module; with `host`, to be used before the next one is asked for."""
+    def layer(self, segment: str, layer: Layer, convolved: bool = False) -> nn.Module:
+        """A candidate's module, its linear layers `convolved` (see `products`) or plain; with
+        `host`, to be used before the next one is asked for."""
         number = self.number(segment, layer)
         if self.placement == "host":
-            return self._fill(number, segment, layer)
-        if number not in self._modules:
+            return self._fill(number, segment, layer, convolved)
+        if (number, convolved) not in self._modules:
             tensors = self.bank.layer(layer.source, segment, layer.index)
-            module = _copy(self._kind(segment, layer.index))
+            module = _copy(self._kind(segment, layer.index, convolved))
             module.load_state_dict(self._placed(tensors), assign=True)
-            self._modules[number] = module.to(self.device, self.dtype)
-        return self._modules[number]
+            self._modules[number, convolved] = module.to(self.device, self.dtype)
+        return self._modules[number, convolved]
 
-    def _fill(self, number: int, segment: str, layer: Layer) -> nn.Module:
+    def _fill(self, number: int, segment: str, layer: Layer, convolved: bool) -> nn.Module:
         """The one module of its kind, with the candidate's weights copied in."""
-        module = self._kind(segment, layer.index).to(self.device, self.dtype)
+        module = self._kind(segment, layer.index, convolved).to(self.device, self.dtype)
         if self._filled.get(id(module)) != number:
             module.load_state_dict(self.bank.layer(layer.source, segment, layer.index))
             self._filled[id(module)] = number
@@ -100,20 +101,19 @@ class Modules:
             self._shared[shared] = self._placed(self.bank.shared_tensors(shared))
         return self._shared[shared]
 
-    def _kind(self, segment: str, index: int) -> nn.Module:
+    def _kind(self, segment: str, index: int, convolved: bool) -> nn.Module:
         """A module like those of this layer, of any weights: the second of its model, since the
         first may hold more (T5)."""
-        if (segment, index) not in self._kinds:
+        if (segment, index, convolved) not in self._kinds:
             head = self._head_config(next(iter(self.bank.suite.tasks)))
             layers = {name: [0, 0] for name in self.bank.segments} | {segment: [index, index]}
             config = self._adapter.config(layers, head)
-            text = config.to_json_string()
-            if (segment, text) not in self._built:
-                self._built[segment, text] = self._adapter.layers(self._skeleton(config))[segment][
-                    1
-                ]
-            self._kinds[segment, index] = self._built[segment, text]
-        return self._kinds[segment, index]
+            built = segment, config.to_json_string(), convolved
+            if built not in self._built:
+                module = self._adapter.layers(self._skeleton(config))[segment][1]
+                self._built[built] = convolve(module) if convolved else module
+            self._kinds[segment, index, convolved] = self._built[built]
+        return self._kinds[segment, index, convolved]
 
     def _head_config(self, task: str) -> PretrainedConfig:
         return self.bank.suite.experts[self.bank.suite.tasks[task].expert].config
