@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 from transformers import PretrainedConfig
@@ -23,6 +24,7 @@ from merge_gym.env import make_env
 from merge_gym.episode import Episode
 from merge_gym.evaluation import Evaluator, ReferenceEvaluator, Scorer
 from merge_gym.evaluation.engine import Counts
+from merge_gym.evaluation.products import convolve
 from merge_gym.models import Checkpoint, Layout, Parameters, adapter_for
 from merge_gym.models.parameters import SHARED
 from merge_gym.models.weights import build, own_tensors
@@ -81,12 +83,14 @@ class Recording:
     scoring: Clock
 
 
-def record(suite: Suite, policy: str, episodes: int, subsets: int, directory: Path) -> Recording:
+def record(
+    suite: Suite, policy: str, episodes: int, subsets: int, seed: int, directory: Path
+) -> Recording:
     """Let an agent play and keep what it did."""
     env = make_env(suite=suite, subsets=subsets, dar_horizon=episodes)
     clocked = Clocked(env.unwrapped.evaluator)
     env.unwrapped.evaluator = clocked
-    agent, whole = agents.make(policy, env, 0, directory), Clock()
+    agent, whole = agents.make(policy, env, seed, directory), Clock()
     with whole.running():
         records = agent.search(episodes)
     plays = [
@@ -247,14 +251,19 @@ def layer_flops(bank: LayerBank) -> tuple[int, int]:
     return flops[0], flops[1]
 
 
-def gemm_peak(size: int = 1024, repeats: int = 20) -> float:
-    """Floating-point operations per second of the fastest of some float32 matrix products."""
-    left, right = torch.randn(size, size), torch.randn(size, size)
-    clock = Clock()
+@torch.inference_mode()
+def gemm_peak(size: int = 1024, repeats: int = 20) -> dict[str, float]:
+    """Floating-point operations per second of the fastest of some float32 matrix products: by
+    torch's BLAS (`product`) and as a convolution (`convolution`)."""
+    values = torch.randn(size, size)
+    plain = nn.Linear(size, size, bias=False)
+    convolved = convolve(nn.Sequential(plain))
+    clocks = {"product": Clock(), "convolution": Clock()}
     for _ in range(repeats):
-        with clock.running():
-            left @ right
-    return 2 * size**3 / min(clock.parts)
+        for layer, clock in zip((plain, convolved), clocks.values(), strict=True):
+            with clock.running():
+                layer(values)
+    return {name: 2 * size**3 / min(clock.parts) for name, clock in clocks.items()}
 
 
 @dataclass(frozen=True)

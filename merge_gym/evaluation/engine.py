@@ -128,7 +128,7 @@ class Evaluator:
         _keep_freed_memory()
         self._chunk_size, self._convolved = self._calibrate() if fused else (PLAIN_CHUNK, False)
         self._stems: Memo[tuple[Tensor, Any]] = Memo(cache_bytes // 8)
-        self._memo: Memo[NDArray[np.float32]] = Memo(cache_bytes // 64)
+        self._memo: Memo[bytes] = Memo(cache_bytes // 64)
         self._caches = self._build_caches(cache_bytes)
 
     def score(
@@ -180,8 +180,8 @@ class Evaluator:
         self, recipe: Recipe, path: Path, task: str, split: str, subset: int | None
     ) -> NDArray[np.float32]:
         key = (task, split, subset, recipe.shared, path)
-        values = self._memo.get(key)
-        if values is None:
+        kept = self._memo.get(key)
+        if kept is None:
             metric = METRICS[self.bank.suite.tasks[task].metric].score
             parts = [
                 metric(
@@ -191,9 +191,9 @@ class Evaluator:
                 )
                 for chunk in self._chunks.deal(task, split, subset, self._size(task))
             ]
-            values = torch.cat(parts).numpy()
-            values.flags.writeable = False
-            self._memo.put(key, values, values.nbytes + ENTRY_BYTES)
+            kept = torch.cat(parts).numpy().tobytes()  # small arrays would fragment the heap
+            self._memo.put(key, kept, len(kept) + ENTRY_BYTES)
+        values = np.frombuffer(kept, dtype=np.float32)
         self.counts.asked += recipe.depth * len(values)
         return values
 

@@ -19,7 +19,7 @@ from merge_gym import Evaluator, LayerBank
 
 @pytest.fixture(scope="module")
 def recording(suite, tmp_path_factory):
-    return record(suite, "random", 12, 3, tmp_path_factory.mktemp("run"))
+    return record(suite, "random", 12, 3, 0, tmp_path_factory.mktemp("run"))
 
 
 def test_a_replay_scores_what_was_played_with_both_evaluators(bank, recording):
