@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from merge_gym.bank import LayerBank
 from merge_gym.evaluation.cache import ActivationCache, Memo
+from merge_gym.evaluation.calibration import Setting, calibrate
 from merge_gym.evaluation.chunks import Chunk, Chunks, Inputs
 from merge_gym.evaluation.devices import check_device
 from merge_gym.evaluation.modules import Modules, choose_placement
@@ -24,17 +24,8 @@ from merge_gym.messages import unknown_name
 from merge_gym.recipe import Layer, Recipe, Source
 from merge_gym.suites.metrics import METRICS
 
-PLAIN_CHUNK = 64
-"""Examples in one call of the plain path, as in `ReferenceEvaluator`."""
-
-CHUNKS = {"cpu": (16, 32, 64, 128), "cuda": (64, 128, 256, 512, 1024)}
-"""Chunk sizes that the calibration tries, by kind of device."""
-
-CALIBRATION_ROUNDS = 5
-"""How often the calibration goes over all of them: other work on the machine comes and goes."""
-
-LONG_CALL = 0.05
-"""Seconds of a layer's call from which larger chunks are no longer tried."""
+PLAIN = Setting(chunk=64, convolved=False)
+"""How the plain path runs layers; its chunks are the batches of `ReferenceEvaluator`."""
 
 LARGE_ARRAY = 31 * 2**20
 """Bytes of an array that raises glibc's thresholds nearly as far as they go."""
@@ -126,7 +117,7 @@ class Evaluator:
         self._modules = Modules(bank, self.device, self.dtype, placement)
         self._chunks = Chunks(self.subsets, self.device, self.dtype)
         _keep_freed_memory()
-        self._chunk_size, self._convolved = self._calibrate() if fused else (PLAIN_CHUNK, False)
+        self._setting = self._calibrate()
         self._stems: Memo[tuple[Tensor, Any]] = Memo(cache_bytes // 8)
         self._memo: Memo[bytes] = Memo(cache_bytes // 64)
         self._caches = self._build_caches(cache_bytes)
@@ -209,7 +200,7 @@ class Evaluator:
         if self._is_fused(chunk.task) and self.dtype == torch.float32:
             best = logits.topk(min(2, logits.shape[-1])).values
             for row in (best[:, 0] - best[:, -1] <= 2 * TOLERANCE).nonzero().flatten().tolist():
-                plain = self._chunks.around(chunk, row, PLAIN_CHUNK)
+                plain = self._chunks.around(chunk, row, PLAIN.chunk)
                 place = chunk.start + row - plain.start
                 logits[row] = self._run_plainly(recipe, plain)[place].cpu()
         return logits
@@ -255,7 +246,7 @@ class Evaluator:
         if known:
             hidden = cache.get(keys[known])
         for length in range(known + 1, top + 1):
-            convolved = self._convolved and self._is_fused(chunk.task)
+            convolved = self._setting.convolved and self._is_fused(chunk.task)
             module = self._modules.layer(segment, layers[length - 1], convolved)
             if length == top and segment == self._final:
                 return self._last_layer(chunk, module, hidden, context)
@@ -276,7 +267,7 @@ class Evaluator:
         return self.fused and not METRICS[self.bank.suite.tasks[task].metric].language
 
     def _size(self, task: str) -> int:
-        return self._chunk_size if self._is_fused(task) else PLAIN_CHUNK
+        return self._setting.chunk if self._is_fused(task) else PLAIN.chunk
 
     def _run_plainly(self, recipe: Recipe, chunk: Chunk) -> Tensor:
         """Logits of a chunk as the reference computes them, nothing remembered."""
@@ -293,35 +284,23 @@ class Evaluator:
         return by_example(self._adapter.tail(model, hidden, inputs), len(chunk))
 
     @torch.inference_mode()
-    def _calibrate(self) -> tuple[int, bool]:
-        """The largest chunk size within a tenth of the least time an example, and whether linear
-        layers take less time as convolutions."""
-        plain_floats = self.device.type == "cpu" and self.dtype == torch.float32
-        kinds = (False, True) if plain_floats else (False,)
-        seconds: dict[tuple[bool, int], float] = {}
-        for _ in range(CALIBRATION_ROUNDS):
-            for convolved in kinds:
-                for size, taken in self._time_layer(convolved).items():
-                    seconds[convolved, size] = min(seconds.get((convolved, size), taken), taken)
-        convolved, _ = min(seconds, key=seconds.__getitem__)
-        enough = 1.1 * min(seconds.values())
-        sizes = [size for kind, size in seconds if kind == convolved]
-        return max(size for size in sizes if seconds[convolved, size] <= enough), convolved
+    def _calibrate(self) -> Setting:
+        """The plain setting where no task takes the fused path."""
+        fused = [task for task in self.bank.suite.tasks if self._is_fused(task)]
+        if not fused:
+            return PLAIN
+        segment = next(iter(self.bank.segments))
+        model = self._modules.model(self.bank.shared, fused[0])
 
-    def _time_layer(self, convolved: bool) -> dict[int, float]:
-        """{chunk size: seconds an example in one layer}."""
-        task, segment = next(iter(self.bank.suite.tasks)), next(iter(self.bank.segments))
-        module = self._modules.layer(segment, Layer(0, self.bank.sources[0]), convolved)
-        model = self._modules.model(self.bank.shared, task)
-        seconds = {}
-        for size in CHUNKS.get(self.device.type, CHUNKS["cpu"]):
-            chunk = self._chunks.deal(task, "search", None, size)[0]
+        def prepare(setting: Setting) -> tuple[Callable[[], object], int]:
+            first = Layer(0, self.bank.sources[0])
+            module = self._modules.layer(segment, first, setting.convolved)
+            chunk = self._chunks.deal(fused[0], "search", None, setting.chunk)[0]
             entered = self._adapter.enter(model, segment, self._chunks.inputs(chunk), None)
-            taken = _fastest(partial(self._adapter.layer, module, *entered), self.device)
-            seconds[size] = taken / len(chunk)
-            if len(chunk) < size or taken > LONG_CALL:
-                break
-        return seconds
+            return partial(self._adapter.layer, module, *entered), len(chunk)
+
+        floats = self.device.type == "cpu" and self.dtype == torch.float32
+        return calibrate(prepare, (False, True) if floats else (False,), self.device)
 
     @torch.inference_mode()
     def _build_caches(self, cache_bytes: int) -> dict[str, ActivationCache]:
@@ -330,7 +309,7 @@ class Evaluator:
         values = sum(widths[segment] * depth for segment, depth in self.bank.segments.items())
         row_bytes = values * self.dtype.itemsize
         slabs = cache_bytes - self._stems.budget - self._memo.budget
-        rows, needed = slabs // row_bytes, sequences * max(self._chunk_size, PLAIN_CHUNK)
+        rows, needed = slabs // row_bytes, sequences * max(self._setting.chunk, PLAIN.chunk)
         if rows < needed:
             raise ValueError(
                 f"cache_bytes={cache_bytes} does not hold the prefixes of one recipe; with chunks "
@@ -365,15 +344,3 @@ def _keep_freed_memory() -> None:
     follow the largest array freed so far (mallopt(3), M_MMAP_THRESHOLD), 32 MiB at most.
     """
     torch.empty(LARGE_ARRAY, dtype=torch.uint8)
-
-
-def _fastest(call: Callable[[], object], device: torch.device, repeats: int = 3) -> float:
-    """Seconds of the fastest of some calls, after one to warm up."""
-    taken = []
-    for _ in range(1 + repeats):
-        start = time.perf_counter()
-        call()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        taken.append(time.perf_counter() - start)
-    return min(taken[1:])

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from merge_gym import Evaluator, LayerBank, ReferenceEvaluator
 from merge_gym.evaluation import products
+from merge_gym.evaluation.calibration import Setting
 from merge_gym.evaluation.products import ConvolvedLinear, convolve
 from tests.evaluation.recipes import random_recipes
 
@@ -114,7 +115,7 @@ def test_an_engine_that_convolves_scores_as_the_reference(
     convolutions: list[torch.Size],
     placement: str,
 ) -> None:
-    monkeypatch.setattr(Evaluator, "_calibrate", lambda _: (32, True))
+    monkeypatch.setattr(Evaluator, "_calibrate", lambda _: Setting(32, True))
     engine = Evaluator(bank, subsets=6, placement=placement)
     reference = ReferenceEvaluator(bank, subsets=6)
     for recipe in random_recipes(bank, 10):
@@ -130,22 +131,9 @@ def test_an_engine_that_convolves_scores_as_the_reference(
 def test_the_plain_path_of_an_engine_that_convolves_is_the_references_to_the_bit(
     bank: LayerBank, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Evaluator, "_calibrate", lambda _: (32, True))
+    monkeypatch.setattr(Evaluator, "_calibrate", lambda _: Setting(32, True))
     monkeypatch.setattr("merge_gym.evaluation.engine.TOLERANCE", torch.inf)
     engine, reference = Evaluator(bank, subsets=6), ReferenceEvaluator(bank, subsets=6)
     for recipe in random_recipes(bank, 5):
         for task in bank.suite.tasks:
             assert torch.equal(engine.logits(recipe, task), reference.logits(recipe, task))
-
-
-@pytest.mark.parametrize("faster", [False, True])
-def test_the_calibration_takes_the_faster_of_the_two(
-    bank: LayerBank, monkeypatch: pytest.MonkeyPatch, faster: bool
-) -> None:
-    def timed(_: Evaluator, convolved: bool) -> dict[int, float]:
-        return {16: 3.0, 32: 1.0, 64: 1.05} if convolved == faster else {16: 2.0, 32: 2.0, 64: 2.0}
-
-    monkeypatch.setattr(Evaluator, "_time_layer", timed)
-    engine = Evaluator(bank, subsets=6)
-    assert (engine._chunk_size, engine._convolved) == (64, faster)
-    assert Evaluator(bank, subsets=6, dtype="bfloat16")._convolved is False
