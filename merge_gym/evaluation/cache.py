@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Generic, TypeVar
 
 import torch
@@ -20,6 +21,12 @@ class _Node:
 
     rows: list[int]
     shape: torch.Size
+
+    @cached_property
+    def span(self) -> slice | None:
+        """Its rows as a slice; None where they do not follow one another."""
+        span = slice(self.rows[0], self.rows[0] + len(self.rows))
+        return span if self.rows == list(range(span.start, span.stop)) else None
 
 
 class ActivationCache:
@@ -49,19 +56,24 @@ class ActivationCache:
         """A copy of what was put under `key`; KeyError if it is not there."""
         node = self._nodes[key]
         self._nodes.move_to_end(key)
-        rows = torch.tensor(node.rows, device=self.slab.device)
-        return self._columns(node.shape).index_select(0, rows).view(node.shape)
+        columns = self._columns(node.shape)
+        if node.span is not None:
+            return columns[node.span].clone().view(node.shape)
+        return columns.index_select(0, self._places(node)).view(node.shape)
 
     def put(self, key: Hashable, hidden: Tensor) -> None:
         """Keep `hidden`, shape (examples, …), evicting the least recently used to make room."""
         examples = len(hidden)
         while len(self._free) < examples:
             self._evict()
-        rows = self._free[-examples:]
+        node = _Node(self._free[-examples:], hidden.shape)
         del self._free[-examples:]
-        places = torch.tensor(rows, device=self.slab.device)
-        self._columns(hidden.shape).index_copy_(0, places, hidden.reshape(examples, -1))
-        self._nodes[key] = _Node(rows, hidden.shape)
+        columns, values = self._columns(hidden.shape), hidden.reshape(examples, -1)
+        if node.span is not None:
+            columns[node.span] = values
+        else:
+            columns.index_copy_(0, self._places(node), values)
+        self._nodes[key] = node
 
     def clear(self) -> None:
         """Forget everything."""
@@ -71,6 +83,9 @@ class ActivationCache:
     def _evict(self) -> None:
         _, oldest = self._nodes.popitem(last=False)
         self._free.extend(oldest.rows)
+
+    def _places(self, node: _Node) -> Tensor:
+        return torch.tensor(node.rows, device=self.slab.device)
 
     def _columns(self, shape: torch.Size) -> Tensor:
         return self.slab[:, : shape[1:].numel()]

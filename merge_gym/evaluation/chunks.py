@@ -71,6 +71,13 @@ class Chunks:
             ]
         return self._dealt[key]
 
+    def deal_evenly(self, task: str, split: str, subset: int | None, most: int) -> list[Chunk]:
+        """All examples in order, in as few chunks as hold `most` each, alike in size: what is kept
+        of one then takes the place of another without gaps."""
+        examples = len(self._subsets.labels(task, split, subset))
+        count = -(-examples // most)
+        return self.deal(task, split, subset, -(-examples // count))
+
     def around(self, chunk: Chunk, row: int, size: int) -> Chunk:
         """The chunk dealt with `size` that holds the example at `row` of `chunk`."""
         dealt = self.deal(chunk.task, chunk.split, chunk.subset, size)

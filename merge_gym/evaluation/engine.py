@@ -147,7 +147,7 @@ class Evaluator:
         """The head's output for each example of a task, shape (n, classes), float32, on the CPU."""
         self.bank.check(recipe)
         path = self._path(recipe)
-        chunks = self._chunks.deal(task, split, subset, self._size(task))
+        chunks = self._deal(task, split, subset)
         return torch.cat([self._chunk_logits(recipe, path, chunk) for chunk in chunks])
 
     def cost(self, split: str = "search", subset: int | None = None) -> int:
@@ -180,7 +180,7 @@ class Evaluator:
                     self._chunks.labels(chunk),
                     self._chunks.targets(chunk),
                 )
-                for chunk in self._chunks.deal(task, split, subset, self._size(task))
+                for chunk in self._deal(task, split, subset)
             ]
             kept = torch.cat(parts).numpy().tobytes()  # small arrays would fragment the heap
             self._memo.put(key, kept, len(kept) + ENTRY_BYTES)
@@ -266,8 +266,10 @@ class Evaluator:
         """Only where the largest logit alone counts: other metrics show every rounding."""
         return self.fused and not METRICS[self.bank.suite.tasks[task].metric].language
 
-    def _size(self, task: str) -> int:
-        return self._setting.chunk if self._is_fused(task) else PLAIN.chunk
+    def _deal(self, task: str, split: str, subset: int | None) -> list[Chunk]:
+        if self._is_fused(task):
+            return self._chunks.deal_evenly(task, split, subset, self._setting.chunk)
+        return self._chunks.deal(task, split, subset, PLAIN.chunk)
 
     def _run_plainly(self, recipe: Recipe, chunk: Chunk) -> Tensor:
         """Logits of a chunk as the reference computes them, nothing remembered."""

@@ -20,7 +20,7 @@ def test_what_is_kept_comes_back_unchanged_and_fits_the_slab(puts):
     cache, kept = new_cache(), {}
     for number, (key, shape) in enumerate(puts):
         if key not in cache:
-            kept[key] = torch.full(shape, float(number))
+            kept[key] = 100.0 * number + torch.arange(torch.Size(shape).numel()).view(shape)
             cache.put(key, kept[key])
         present = [key for key in kept if key in cache]
         assert sum(len(kept[key]) for key in present) <= ROWS
