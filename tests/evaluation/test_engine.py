@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from merge_gym import Evaluator, LayerBank, Recipe, ReferenceEvaluator, Source
+from merge_gym.evaluation.calibration import Setting
 from tests.evaluation.recipes import random_recipes, recipes
 
 SUBSETS = 6
@@ -80,6 +81,14 @@ def test_examples_that_rounding_could_decide_go_the_plain_way(bank, monkeypatch)
         for task in bank.suite.tasks:
             expected = ReferenceEvaluator(bank, subsets=SUBSETS).logits(recipe, task, "test")
             assert torch.equal(engine.logits(recipe, task, "test"), expected)
+
+
+def test_the_plain_path_runs_the_batches_of_the_reference(bank, plain, monkeypatch):
+    monkeypatch.setattr("merge_gym.evaluation.engine.PLAIN", Setting(13, convolved=False))
+    examples = len(bank.suite.tasks["low"].splits["test"].labels)
+    *sizes, last = [len(chunk) for chunk in plain._deal("low", "test", None)]
+    assert sizes == [13] * (examples // 13)
+    assert last == examples % 13
 
 
 def test_values_are_the_per_example_metrics_and_read_only(bank, reference, engine):
@@ -156,7 +165,8 @@ def test_a_released_source_is_merged_again_and_scores_the_same(suite, reference)
     engine.release(layer.source)
     gc.collect()
     assert weights() is None
-    assert engine._modules.number("layers", layer) not in engine._modules._modules
+    number = engine._modules.number("layers", layer)
+    assert number not in {held for held, _ in engine._modules._modules}
     assert engine.score(recipe) == expected
 
 
