@@ -252,10 +252,10 @@ def layer_flops(bank: LayerBank) -> tuple[int, int]:
 
 
 @torch.inference_mode()
-def gemm_peak(size: int = 1024, repeats: int = 20) -> dict[str, float]:
+def gemm_peak(rows: int = 3072, size: int = 768, repeats: int = 20) -> dict[str, float]:
     """Floating-point operations per second of the fastest of some float32 matrix products: by
     torch's BLAS (`product`) and as a convolution (`convolution`)."""
-    values = torch.randn(size, size)
+    values = torch.randn(rows, size)
     plain = nn.Linear(size, size, bias=False)
     convolved = convolve(nn.Sequential(plain))
     clocks = {"product": Clock(), "convolution": Clock()}
@@ -263,7 +263,7 @@ def gemm_peak(size: int = 1024, repeats: int = 20) -> dict[str, float]:
         for layer, clock in zip((plain, convolved), clocks.values(), strict=True):
             with clock.running():
                 layer(values)
-    return {name: 2 * size**3 / min(clock.parts) for name, clock in clocks.items()}
+    return {name: 2 * rows * size**2 / min(clock.parts) for name, clock in clocks.items()}
 
 
 @dataclass(frozen=True)
