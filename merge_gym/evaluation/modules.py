@@ -72,11 +72,15 @@ class Modules:
         if self.placement == "host":
             return self._fill(number, segment, layer, convolved)
         if (number, convolved) not in self._modules:
-            tensors = self.bank.layer(layer.source, segment, layer.index)
             module = _copy(self._kind(segment, layer.index, convolved))
-            module.load_state_dict(self._placed(tensors), assign=True)
+            twin = self._modules.get((number, not convolved))
+            tensors = twin.state_dict() if twin else self._placed_layer(segment, layer)
+            module.load_state_dict(tensors, assign=True)
             self._modules[number, convolved] = module.to(self.device, self.dtype)
         return self._modules[number, convolved]
+
+    def _placed_layer(self, segment: str, layer: Layer) -> dict[str, Tensor]:
+        return self._placed(self.bank.layer(layer.source, segment, layer.index))
 
     def _fill(self, number: int, segment: str, layer: Layer, convolved: bool) -> nn.Module:
         """The one module of its kind, with the candidate's weights copied in."""
