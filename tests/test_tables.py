@@ -4,7 +4,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from experiments.replaying import layer_flops
+from experiments.replaying import layer_flops, table_speed
 from experiments.tabulate import savings, tabulate
 from merge_gym import Evaluator, LayerBank, Recipe, ReferenceEvaluator
 from merge_gym.env import ModelMergeEnv
@@ -122,6 +122,13 @@ def test_an_interrupted_table_goes_on_where_it_stopped(bank, file, tmp_path, mon
 def test_a_table_of_other_candidates_is_not_continued(suite, file):
     with pytest.raises(ValueError, match="leave out operators="):
         tabulate(LayerBank(suite, ["average"]), file)
+
+
+def test_speed_counts_the_episodes_that_random_actions_finish(file, monkeypatch):
+    monkeypatch.setattr("experiments.replaying.time.process_time", iter([10.0, 14.0]).__next__)
+    shortest, environments, steps = 2, 8, 40
+    finished = 4 * table_speed(file, environments, steps)
+    assert 0 < finished == int(finished) <= environments * steps / shortest
 
 
 def test_the_env_needs_the_table_alone_and_gives_the_suites_rewards(suite, file):
