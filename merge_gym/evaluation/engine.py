@@ -34,7 +34,7 @@ TOLERANCE = 1e-5
 """How far a logit of the fused path may lie from the plain path's."""
 
 ENTRY_BYTES = 768
-"""What a remembered score takes beside its values: key, array object, dictionary entry."""
+"""What a remembered score takes beside its values: key, bytes object, dictionary entry."""
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -63,11 +63,12 @@ class Evaluator:
     """Scores recipes as `ReferenceEvaluator` does, several times cheaper.
 
     Recipes share the hidden states of their common prefixes, scores are remembered, stems run once
-    for each subset, and layers are run with the bank's own tensors. Of the last layer only the
-    tokens that the head reads are computed where the adapter offers it (`fused`); this moves
-    logits by less than 1e-5, so an example whose two largest logits are closer than twice that is
-    decided by the plain path. Metrics of language models, where more than the largest logit counts,
-    take the plain path throughout. Metrics are those of the reference on every example.
+    for each subset, and layers are run with the bank's own tensors. On the fused path, of the last
+    layer only the tokens that the head reads are computed where the adapter offers it, and linear
+    layers are convolutions where those are faster (`products`); this moves logits by less than
+    1e-5, so an example whose two largest logits are closer than twice that is decided by the plain
+    path. Metrics of language models, where more than the largest logit counts, take the plain path
+    throughout. Metrics are those of the reference on every example.
 
     Args:
         bank: where the recipes' layers come from.

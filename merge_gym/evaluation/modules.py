@@ -74,8 +74,8 @@ class Modules:
         if (number, convolved) not in self._modules:
             module = _copy(self._kind(segment, layer.index, convolved))
             twin = self._modules.get((number, not convolved))
-            tensors = twin.state_dict() if twin else self._placed_layer(segment, layer)
-            module.load_state_dict(tensors, assign=True)
+            placed = self._placed_layer(segment, layer) if twin is None else twin.state_dict()
+            module.load_state_dict(placed, assign=True)
             self._modules[number, convolved] = module.to(self.device, self.dtype)
         return self._modules[number, convolved]
 
