@@ -17,15 +17,15 @@ A run::
     found = agents.make("ppo", env, seed=0, directory="runs/0", learning_rate=1e-3)
     records = found.search(episodes=700)
     evaluator = env.unwrapped.evaluator
-    best = agents.selection.select(records, evaluator, also=[found.greedy_recipe()]).best
+    best = select(records, evaluator, also=[found.greedy_recipe()]).best
 """
 
 from importlib import import_module
-from pkgutil import iter_modules
+from pkgutil import walk_packages
 
 from agents.agent import Agent, agent, available, make
 
 __all__ = ["Agent", "agent", "available", "make"]
 
-for _module in iter_modules(__path__):
-    import_module(f"{__name__}.{_module.name}")
+for _module in walk_packages(__path__, f"{__name__}."):
+    import_module(_module.name)

@@ -12,13 +12,13 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 import gymnasium as gym
 
 from agents.episodes import EpisodeRecord, RecordEpisodes
-from agents.files import read_json, write_json
-from agents.journal import Journal
-from agents.progress import progress_bar
+from merge_gym.evaluation.journal import Journal
 from merge_gym.messages import unknown_name
 from merge_gym.operators import Range
 from merge_gym.operators.registry import Hyperparameter
 from merge_gym.recipe import Recipe
+from merge_gym.studies.lines import read_json, write_json
+from merge_gym.studies.progress import progress_bar
 
 EPISODES, SCORES = "episodes.jsonl", "scores.jsonl"
 SAID_OTHERWISE = ("suite", "operators", "table", "render_mode")
@@ -50,7 +50,7 @@ class Agent(ABC):
         A run that was killed at any moment goes on with `resume=True` and ends as if it had not
         been: agents are deterministic, and no score that is in the journal is computed again. The
         directory receives `agent.json` (what was asked for), `episodes.jsonl` (agents.episodes)
-        and `scores.jsonl` (agents.journal). A progress bar is shown on a terminal.
+        and `scores.jsonl` (merge_gym.evaluation.journal). A progress bar is shown on a terminal.
 
         Args:
             episodes: how many, those of a resumed run included.

@@ -13,8 +13,8 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.files import JsonLines, read_lines
 from merge_gym.recipe import Recipe
+from merge_gym.studies.lines import JsonLines, read_lines
 
 
 @dataclass(frozen=True)

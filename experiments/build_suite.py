@@ -24,8 +24,8 @@ from rich.console import Console
 from rich.progress import Progress, TimeElapsedColumn
 from rich.table import Table
 
-from experiments.suites import image_suite, language_suite, small_vit_suite, t5_suite, text_suite
-from experiments.suites.files import Result, new_directory, size_of
+from experiments.builders import image_suite, language_suite, small_vit_suite, t5_suite, text_suite
+from experiments.builders.files import Result, new_directory, size_of
 
 Builder = Callable[[DictConfig, Path, Progress], list[Result]]
 

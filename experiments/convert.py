@@ -23,7 +23,7 @@ from torch import Tensor
 from transformers import AutoConfig, PretrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
-from experiments.suites.files import new_directory
+from experiments.builders.files import new_directory
 from merge_gym.models import adapter_for
 from merge_gym.models.files import INDEX, PICKLES, copy_processor, read_json
 

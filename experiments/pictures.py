@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from merge_gym.candidates import Candidates
+from merge_gym.envs.rendering import map_figure, recipe_map
 from merge_gym.files import replacing
 from merge_gym.recipe import Recipe
-from merge_gym.rendering import map_figure, recipe_map
+from merge_gym.spaces.candidates import Candidates
 
 
 def learning_curve(

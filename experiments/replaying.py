@@ -18,19 +18,19 @@ from tqdm import tqdm
 from transformers import PretrainedConfig
 
 import agents
-from merge_gym.assembly import assemble
-from merge_gym.bank import LayerBank
-from merge_gym.env import make_env
-from merge_gym.episode import Episode
+from merge_gym.envs.model_merge import make_env
+from merge_gym.envs.vector import ModelMergeVectorEnv
 from merge_gym.evaluation import Evaluator, ReferenceEvaluator, Scorer
 from merge_gym.evaluation.engine import Counts
 from merge_gym.evaluation.products import convolve
+from merge_gym.merging.assembly import assemble
+from merge_gym.merging.bank import LayerBank
 from merge_gym.models import Checkpoint, Layout, Parameters, adapter_for
 from merge_gym.models.parameters import SHARED
 from merge_gym.models.weights import build, own_tensors
 from merge_gym.recipe import Recipe
+from merge_gym.spaces.episode import Episode
 from merge_gym.suites import Split, Suite, Task
-from merge_gym.vector_env import ModelMergeVectorEnv
 
 Play = tuple[Recipe, int]
 """A scored episode: its recipe, and the subset that it was scored on."""

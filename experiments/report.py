@@ -10,10 +10,10 @@ from typing import Any
 
 from rich.table import Table
 
-from merge_gym.bank import LayerBank, spec_name
-from merge_gym.candidates import Candidates
 from merge_gym.evaluation import Scorer
+from merge_gym.merging.bank import LayerBank, spec_name
 from merge_gym.recipe import Recipe, Source
+from merge_gym.spaces.candidates import Candidates
 
 SPLITS = ("search", "test")
 HEADINGS = {"expert": "expert ", "uniform": "", "found": "found by "}

@@ -39,7 +39,7 @@ from experiments.replaying import (
     replay,
     subset_and_whole,
 )
-from merge_gym.bank import LayerBank
+from merge_gym.merging.bank import LayerBank
 
 MEBIBYTE = 2**20
 VIT_S_32 = {

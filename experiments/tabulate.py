@@ -3,8 +3,8 @@
     python -m experiments.tabulate suite=fashion-halves-0 operators=paper
 
 Scores all recipes without stacking, example by example, on the search split, and writes one file
-(`merge_gym.tables`). Walks them depth first, so that recipes share the layers of their prefixes; a
-run that was stopped goes on where it was.
+(`merge_gym.evaluation.table`). Walks them depth first, so that recipes share the layers of their
+prefixes; a run that was stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -23,10 +23,17 @@ from tqdm import tqdm
 
 import merge_gym
 from experiments.replaying import layer_flops, table_speed
-from merge_gym.bank import LayerBank
 from merge_gym.evaluation import Evaluator
 from merge_gym.evaluation.engine import Counts
-from merge_gym.tables import Table, count_recipes, decisions, load_table, read_rows, write_rows
+from merge_gym.evaluation.table import (
+    Table,
+    count_recipes,
+    decisions,
+    load_table,
+    read_rows,
+    write_rows,
+)
+from merge_gym.merging.bank import LayerBank
 
 
 def tabulate(

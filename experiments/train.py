@@ -29,8 +29,6 @@ from tqdm import tqdm
 import agents
 import merge_gym
 from agents.episodes import EpisodeRecord
-from agents.journal import Journal
-from agents.selection import Selection, select
 from experiments import pictures
 from experiments.refusing import refuse
 from experiments.report import (
@@ -42,9 +40,11 @@ from experiments.report import (
     results_table,
     rows_to_json,
 )
-from merge_gym.env import ModelMergeEnv
+from merge_gym.envs.model_merge import ModelMergeEnv
+from merge_gym.evaluation.journal import Journal
 from merge_gym.files import replacing
 from merge_gym.recipe import Source
+from merge_gym.studies.selection import Selection, select
 
 
 @dataclass(frozen=True)

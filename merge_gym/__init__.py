@@ -15,14 +15,14 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Evaluator": "merge_gym.evaluation",
-    "LayerBank": "merge_gym.bank",
-    "ModelMergeEnv": "merge_gym.env",
-    "ModelMergeVectorEnv": "merge_gym.vector_env",
+    "LayerBank": "merge_gym.merging.bank",
+    "ModelMergeEnv": "merge_gym.envs.model_merge",
+    "ModelMergeVectorEnv": "merge_gym.envs.vector",
     "Recipe": "merge_gym.recipe",
     "ReferenceEvaluator": "merge_gym.evaluation",
     "Source": "merge_gym.recipe",
     "Suite": "merge_gym.suites",
-    "export": "merge_gym.exporting",
+    "export": "merge_gym.exports.checkpoints",
     "list_suites": "merge_gym.suites",
     "load_suite": "merge_gym.suites",
 }
@@ -47,13 +47,13 @@ __all__ = [
 
 if TYPE_CHECKING:
     from merge_gym import operators, rewards
-    from merge_gym.bank import LayerBank
-    from merge_gym.env import ModelMergeEnv
+    from merge_gym.envs.model_merge import ModelMergeEnv
+    from merge_gym.envs.vector import ModelMergeVectorEnv
     from merge_gym.evaluation import Evaluator, ReferenceEvaluator
-    from merge_gym.exporting import export
+    from merge_gym.exports.checkpoints import export
+    from merge_gym.merging.bank import LayerBank
     from merge_gym.recipe import Recipe, Source
     from merge_gym.suites import Suite, list_suites, load_suite
-    from merge_gym.vector_env import ModelMergeVectorEnv
 
 
 def __getattr__(name: str) -> Any:
@@ -66,6 +66,6 @@ def __getattr__(name: str) -> Any:
 
 register(
     id="ModelMerge-v0",
-    entry_point="merge_gym.env:make_env",
-    vector_entry_point="merge_gym.vector_env:ModelMergeVectorEnv",
+    entry_point="merge_gym.envs.model_merge:make_env",
+    vector_entry_point="merge_gym.envs.vector:ModelMergeVectorEnv",
 )

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from operator import index
 from typing import TYPE_CHECKING, Any
 
-from merge_gym.episode import Episode
+from merge_gym.spaces.episode import Episode
 
 if TYPE_CHECKING:
-    from merge_gym.candidates import Candidates
+    from merge_gym.spaces.candidates import Candidates
 
 FORMAT = "merge_gym.recipe/1"
 
@@ -78,7 +78,7 @@ class Recipe:
 
     @classmethod
     def from_actions(cls, actions: Iterable[int], bank: Candidates) -> Recipe:
-        """Replay `actions` by the rules of the MDP (merge_gym.episode) and return what they build.
+        """Replay `actions` by the rules of the MDP and return what they build.
 
         Raises ValueError if the actions do not end a valid episode.
         """

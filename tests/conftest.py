@@ -14,6 +14,7 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 
 from merge_gym import LayerBank, ReferenceEvaluator, Suite, load_suite  # noqa: E402
+from tests.searching import *  # noqa: E402, F403
 from tests.tiny import write_suite  # noqa: E402
 
 torch.set_num_threads(1)

@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from merge_gym.bank import LayerBank
 from merge_gym.evaluation.cache import ActivationCache, Memo
 from merge_gym.evaluation.calibration import Setting, calibrate
 from merge_gym.evaluation.chunks import Chunk, Chunks, Inputs
@@ -20,6 +19,7 @@ from merge_gym.evaluation.devices import check_device
 from merge_gym.evaluation.modules import Modules, choose_placement
 from merge_gym.evaluation.sequences import by_example
 from merge_gym.evaluation.subsets import Subsets
+from merge_gym.merging.bank import LayerBank
 from merge_gym.messages import unknown_name
 from merge_gym.recipe import Layer, Recipe, Source
 from merge_gym.suites.metrics import METRICS

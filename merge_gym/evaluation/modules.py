@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
-from merge_gym.bank import LayerBank
 from merge_gym.evaluation.products import convolve
+from merge_gym.merging.bank import LayerBank
 from merge_gym.models.storage import physical_memory
 from merge_gym.models.weights import build, fill
 from merge_gym.recipe import Layer, Source

@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from merge_gym.assembly import assemble
-from merge_gym.bank import LayerBank
 from merge_gym.evaluation.devices import check_device
 from merge_gym.evaluation.sequences import by_example, end_to_end
 from merge_gym.evaluation.subsets import Subsets
+from merge_gym.merging.assembly import assemble
+from merge_gym.merging.bank import LayerBank
 from merge_gym.recipe import Recipe
 from merge_gym.suites import Split
 from merge_gym.suites.metrics import METRICS

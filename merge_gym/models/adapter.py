@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 from torch import Tensor, nn
@@ -69,6 +69,16 @@ class ModelAdapter:
             where an Auto class of transformers does.
         unsaved_prefix: what all tensor names begin with in memory but not in files (timm's).
         in_layers: tensors inside layers that are shared nevertheless, by their names there.
+        components: what a layer is made of, `attention` and `mlp`: prefixes of the names of each
+            one's tensors in the layer; whatever has none of them is `rest`. Empty where the family
+            does not say, and layers are then taken whole.
+        writes: names in the layer of the tensors (weights and biases) that write to the residual
+            stream, attention's and mlp's last ones; times s they scale both branches by s. Empty
+            where branches cannot be scaled so.
+        output_norm: names in the layer of the weight and bias of the norm that its output passes
+            through (BERT); empty where norms stand before the branches and the stream passes by.
+        final: prefixes of the shared tensors that are read after the last layer only (final norm):
+            the shared component `norm`; all other shared tensors are the `stem`.
         output_as_saved: whether the weights, not the configuration, say if the output matrix is
             tied to the embeddings (T5); encoder and decoder have the same embeddings either way.
     """
@@ -83,6 +93,10 @@ class ModelAdapter:
     opened_by: str | None = None
     unsaved_prefix: str = ""
     in_layers: tuple[str, ...] = ()
+    components: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    writes: tuple[str, ...] = ()
+    output_norm: tuple[str, ...] = ()
+    final: tuple[str, ...] = ()
     output_as_saved: bool = False
 
     @property
@@ -97,6 +111,15 @@ class ModelAdapter:
             if match and match[2] not in self.in_layers:
                 return Place("layer", match[2], segment, int(match[1]))
         return Place("head" if name.startswith(self.head) else "shared", name)
+
+    def component(self, name: str) -> str:
+        """The component that tensor `name` of a layer belongs to: `attention`, `mlp` or `rest`."""
+        of = (part for part, prefixes in self.components.items() if name.startswith(prefixes))
+        return next(of, "rest")
+
+    def shared_component(self, name: str) -> str:
+        """The component that a shared tensor, by its full name, belongs to: `stem` or `norm`."""
+        return "norm" if self.final and name.startswith(self.final) else "stem"
 
     def tensor_name(self, segment: str, position: int, name: str) -> str:
         """The full name of tensor `name` of the layer at `position` of `segment`."""
@@ -128,9 +151,9 @@ def depth_field(name: str) -> Resize:
 
     def resize(config: PretrainedConfig, indices: Sequence[int]) -> None:
         depth = getattr(config, name)
-        for field, value in list(vars(config).items()):
-            if field.endswith("layer_types") and isinstance(value, list) and len(value) == depth:
-                setattr(config, field, [value[index] for index in indices])
+        for entry, value in list(vars(config).items()):
+            if entry.endswith("layer_types") and isinstance(value, list) and len(value) == depth:
+                setattr(config, entry, [value[index] for index in indices])
         setattr(config, name, len(indices))
 
     return resize

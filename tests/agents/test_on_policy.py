@@ -10,7 +10,7 @@ import torch
 
 import agents
 from agents.episodes import RecordEpisodes
-from agents.on_policy import collect_episodes
+from agents.sb3.on_policy import collect_episodes
 
 ON_POLICY = ("ppo", "maskable_ppo", "a2c")
 SB3_NAMES = {

@@ -15,10 +15,10 @@ import pytest
 import torch
 
 import agents
-from agents.checkpoint import Checkpoint
 from agents.episodes import read_episodes
-from agents.files import read_lines
+from agents.sb3.checkpoint import Checkpoint
 from experiments.tabulate import tabulate
+from merge_gym.studies.lines import read_lines
 
 ON_POLICY = ("ppo", "maskable_ppo", "a2c")
 EPISODES = 30

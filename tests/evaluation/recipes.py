@@ -3,7 +3,7 @@
 import numpy as np
 from hypothesis import strategies as st
 
-from merge_gym.episode import Episode
+from merge_gym.spaces.episode import Episode
 
 
 def random_recipes(bank, count, seed=0, max_steps=12):

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from experiments.convert import convert, main, read_pickle
 from merge_gym import LayerBank, Recipe, Suite, export, load_suite
-from merge_gym.assembly import assemble
+from merge_gym.merging.assembly import assemble
 from merge_gym.models import load_checkpoint
 from tests import tiny_text
 from tests.models.family import PlainProcess, auto, padded_tokens, recipes

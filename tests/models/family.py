@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from merge_gym import LayerBank, Recipe, Suite
-from merge_gym.assembly import assemble
-from merge_gym.exporting import export
+from merge_gym.exports.checkpoints import export
+from merge_gym.merging.assembly import assemble
 from merge_gym.models import load_checkpoint, torchvision_shim
 from merge_gym.recipe import Layer
 from merge_gym.suites import Split, Task

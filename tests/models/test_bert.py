@@ -6,7 +6,7 @@ import pytest
 import torch
 import transformers
 
-from merge_gym.assembly import assemble
+from merge_gym.merging.assembly import assemble
 from tests.models.family import (
     TOLERANCE,
     FamilyCase,

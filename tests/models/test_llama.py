@@ -7,7 +7,7 @@ import torch
 import transformers
 
 from merge_gym import LayerBank, Recipe
-from merge_gym.assembly import assemble
+from merge_gym.merging.assembly import assemble
 from merge_gym.recipe import Layer
 from tests.models.family import (
     TOLERANCE,

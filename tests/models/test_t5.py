@@ -11,8 +11,8 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from merge_gym import LayerBank, Recipe
-from merge_gym.assembly import assemble
-from merge_gym.exporting import export
+from merge_gym.exports.checkpoints import export
+from merge_gym.merging.assembly import assemble
 from merge_gym.models import load_checkpoint
 from merge_gym.models.parameters import SHARED
 from tests.models.family import (

@@ -10,7 +10,7 @@ import torch
 from transformers import AutoTokenizer
 
 from merge_gym import Evaluator, LayerBank, Recipe, ReferenceEvaluator, load_suite
-from merge_gym.assembly import assemble
+from merge_gym.merging.assembly import assemble
 from merge_gym.suites import loading
 from merge_gym.suites.metrics import METRICS, UNSCORED
 from tests import tiny_text

@@ -1,0 +1,1 @@
+"""What may be decided, as values: no torch in here."""

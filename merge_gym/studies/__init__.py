@@ -1,0 +1,1 @@
+"""One search: its budget, its journal, what it tried and found."""
