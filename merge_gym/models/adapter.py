@@ -14,6 +14,9 @@ from transformers import PretrainedConfig, PreTrainedModel
 Inputs = Mapping[str, Tensor]
 """What a model is called with, by argument name."""
 
+Tail = Callable[[Any, Tensor, Inputs], Tensor]
+"""`(model, hidden, inputs)`, the last hidden states, to what is read from them."""
+
 Resize = Callable[[PretrainedConfig, Sequence[int]], None]
 """Changes a configuration so that a segment is made of these layers of the original model."""
 
@@ -65,6 +68,9 @@ class ModelAdapter:
         tail: `(model, hidden, inputs) -> logits`: the last hidden states through final norm and
             head; shape (batch, classes), or (batch, tokens, vocabulary) of a language model.
         last_layer: optional, `layer` computed only at the positions that `tail` reads, in order.
+        features: optional, `(model, hidden, inputs) -> (batch, width)`: what the head's last linear
+            layer `readout` reads, so that `tail` is `readout` of `features`; see `linear_tail`.
+        readout: that layer's dotted name.
         opened_by: Python that opens an export in directory `{task}` without this library; None
             where an Auto class of transformers does.
         unsaved_prefix: what all tensor names begin with in memory but not in files (timm's).
@@ -88,8 +94,10 @@ class ModelAdapter:
     model_class: Callable[[], type[PreTrainedModel]]
     enter: Callable[[Any, str, Inputs, Tensor | None], tuple[Tensor, Any]]
     layer: Callable[[nn.Module, Tensor, Any], Tensor]
-    tail: Callable[[Any, Tensor, Inputs], Tensor]
+    tail: Tail
     last_layer: Callable[[nn.Module, Tensor, Any], Tensor] | None = None
+    features: Tail | None = None
+    readout: str = ""
     opened_by: str | None = None
     unsaved_prefix: str = ""
     in_layers: tuple[str, ...] = ()
@@ -157,6 +165,20 @@ def depth_field(name: str) -> Resize:
         setattr(config, name, len(indices))
 
     return resize
+
+
+def linear_tail(features: Tail, readout: str) -> Tail:
+    """A `tail` that is the linear layer `readout` of `features`."""
+
+    def tail(model: Any, hidden: Tensor, inputs: Inputs) -> Tensor:
+        return model.get_submodule(readout)(features(model, hidden, inputs))
+
+    return tail
+
+
+def tensors_of(*modules: str) -> tuple[str, ...]:
+    """The names of weight and bias of these modules."""
+    return tuple(f"{module}.{kind}" for module in modules for kind in ("weight", "bias"))
 
 
 Family = Callable[[PretrainedConfig], ModelAdapter]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,7 +12,16 @@ from torch import Tensor
 from transformers import PretrainedConfig
 from transformers.masking_utils import create_bidirectional_mask
 
-from merge_gym.models.adapter import Inputs, ModelAdapter, Stack, adapter, depth_field
+from merge_gym.models.adapter import (
+    Inputs,
+    ModelAdapter,
+    Stack,
+    Tail,
+    adapter,
+    depth_field,
+    linear_tail,
+    tensors_of,
+)
 from merge_gym.models.attention import attend_from
 
 
@@ -24,8 +33,12 @@ class Kind:
     path: str
     head: tuple[str, ...]
     reads: tuple[str, ...]
-    tail: Callable[[Any, Tensor], Tensor]
+    features: Tail
+    readout: str
     last_layer: Callable[[Any, Tensor, Tensor | None], Tensor]
+    components: Mapping[str, tuple[str, ...]]
+    writes: tuple[str, ...]
+    output_norm: str
 
 
 def _bert_last_layer(module: Any, hidden: Tensor, mask: Tensor | None) -> Tensor:
@@ -44,30 +57,54 @@ def _distilbert_last_layer(module: Any, hidden: Tensor, mask: Tensor | None) -> 
     return module.output_layer_norm(module.ffn(token) + token)
 
 
+def _bert_features(model: Any, hidden: Tensor, inputs: Inputs) -> Tensor:
+    return model.bert.pooler(hidden)
+
+
+def _roberta_features(model: Any, hidden: Tensor, inputs: Inputs) -> Tensor:
+    return torch.tanh(model.classifier.dense(hidden[:, 0]))
+
+
+def _distilbert_features(model: Any, hidden: Tensor, inputs: Inputs) -> Tensor:
+    return torch.relu(model.pre_classifier(hidden[:, 0]))
+
+
+BERT = Kind(
+    model_class="BertForSequenceClassification",
+    path="bert.encoder.layer",
+    head=("bert.pooler.", "classifier."),
+    reads=("input_ids", "token_type_ids", "position_ids"),
+    features=_bert_features,
+    readout="classifier",
+    last_layer=_bert_last_layer,
+    components={
+        "attention": ("attention.self.", "attention.output.dense."),
+        "mlp": ("intermediate.", "output.dense."),
+    },
+    writes=tensors_of("attention.output.dense", "output.dense"),
+    output_norm="output.LayerNorm",
+)
 KINDS = {
-    "bert": Kind(
-        "BertForSequenceClassification",
-        "bert.encoder.layer",
-        ("bert.pooler.", "classifier."),
-        ("input_ids", "token_type_ids", "position_ids"),
-        lambda model, hidden: model.classifier(model.bert.pooler(hidden)),
-        _bert_last_layer,
-    ),
-    "roberta": Kind(
-        "RobertaForSequenceClassification",
-        "roberta.encoder.layer",
-        ("classifier.",),
-        ("input_ids", "token_type_ids", "position_ids"),
-        lambda model, hidden: model.classifier(hidden),
-        _bert_last_layer,
+    "bert": BERT,
+    "roberta": replace(
+        BERT,
+        model_class="RobertaForSequenceClassification",
+        path="roberta.encoder.layer",
+        head=("classifier.",),
+        features=_roberta_features,
+        readout="classifier.out_proj",
     ),
     "distilbert": Kind(
-        "DistilBertForSequenceClassification",
-        "distilbert.transformer.layer",
-        ("pre_classifier.", "classifier."),
-        ("input_ids", "position_ids"),
-        lambda model, hidden: model.classifier(torch.relu(model.pre_classifier(hidden[:, 0]))),
-        _distilbert_last_layer,
+        model_class="DistilBertForSequenceClassification",
+        path="distilbert.transformer.layer",
+        head=("pre_classifier.", "classifier."),
+        reads=("input_ids", "position_ids"),
+        features=_distilbert_features,
+        readout="classifier",
+        last_layer=_distilbert_last_layer,
+        components={"attention": ("attention.",), "mlp": ("ffn.",)},
+        writes=tensors_of("attention.out_lin", "ffn.lin2"),
+        output_norm="output_layer_norm",
     ),
 }
 
@@ -96,6 +133,11 @@ def bert(config: PretrainedConfig) -> ModelAdapter:
         model_class=lambda: getattr(transformers, kind.model_class),
         enter=enter,
         layer=lambda module, hidden, mask: module(hidden, mask),
-        tail=lambda model, hidden, inputs: kind.tail(model, hidden),
+        tail=linear_tail(kind.features, kind.readout),
         last_layer=kind.last_layer,
+        features=kind.features,
+        readout=kind.readout,
+        components=kind.components,
+        writes=kind.writes,
+        output_norm=tensors_of(kind.output_norm),
     )

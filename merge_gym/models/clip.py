@@ -12,7 +12,14 @@ from torch.nn.functional import normalize
 from transformers import AutoTokenizer, CLIPModel, CLIPVisionModelWithProjection, PretrainedConfig
 from transformers.modeling_outputs import ImageClassifierOutput
 
-from merge_gym.models.adapter import Inputs, ModelAdapter, Stack, adapter, depth_field
+from merge_gym.models.adapter import (
+    Inputs,
+    ModelAdapter,
+    Stack,
+    adapter,
+    depth_field,
+    tensors_of,
+)
 from merge_gym.models.files import copy_processor, local_directory
 
 OPENED_BY = """\
@@ -55,6 +62,9 @@ def clip(config: PretrainedConfig) -> ModelAdapter:
         layer=lambda module, hidden, context: module(hidden, None),
         tail=_tail,
         opened_by=OPENED_BY,
+        components={"attention": ("self_attn.",), "mlp": ("mlp.",)},
+        writes=tensors_of("self_attn.out_proj", "mlp.fc2"),
+        final=("vision_model.post_layernorm.", "visual_projection."),
     )
 
 

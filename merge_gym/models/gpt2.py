@@ -10,7 +10,14 @@ from torch import Tensor
 from transformers import PretrainedConfig
 from transformers.masking_utils import create_causal_mask
 
-from merge_gym.models.adapter import Inputs, ModelAdapter, Stack, adapter, depth_field
+from merge_gym.models.adapter import (
+    Inputs,
+    ModelAdapter,
+    Stack,
+    adapter,
+    depth_field,
+    tensors_of,
+)
 
 
 @adapter("gpt2")
@@ -29,6 +36,9 @@ def gpt2(config: PretrainedConfig) -> ModelAdapter:
         enter=_enter,
         layer=lambda module, hidden, mask: module(hidden, attention_mask=mask),
         tail=lambda model, hidden, inputs: model.lm_head(model.transformer.ln_f(hidden)),
+        components={"attention": ("attn.",), "mlp": ("mlp.",)},
+        writes=tensors_of("attn.c_proj", "mlp.c_proj"),
+        final=("transformer.ln_f.", "lm_head."),
     )
 
 

@@ -11,7 +11,14 @@ from torch import Tensor
 from transformers import PretrainedConfig
 from transformers.masking_utils import create_causal_mask, create_sliding_window_causal_mask
 
-from merge_gym.models.adapter import Inputs, ModelAdapter, Stack, adapter, depth_field
+from merge_gym.models.adapter import (
+    Inputs,
+    ModelAdapter,
+    Stack,
+    adapter,
+    depth_field,
+    tensors_of,
+)
 
 CLASSES = {
     "llama": "LlamaForCausalLM",
@@ -42,6 +49,9 @@ def llama(config: PretrainedConfig) -> ModelAdapter:
         enter=_enter,
         layer=_layer,
         tail=lambda model, hidden, inputs: model.lm_head(model.model.norm(hidden)),
+        components={"attention": ("self_attn.",), "mlp": ("mlp.",)},
+        writes=tensors_of("self_attn.o_proj", "mlp.down_proj"),
+        final=("model.norm.", "lm_head."),
     )
 
 

@@ -45,6 +45,17 @@ def t5(config: PretrainedConfig) -> ModelAdapter:
         layer=_layer,
         tail=_tail,
         in_layers=("layer.0.SelfAttention.relative_attention_bias.weight",),
+        components={
+            "attention": ("layer.0.SelfAttention.", "layer.1.EncDecAttention."),
+            "mlp": ("layer.1.DenseReluDense.", "layer.2.DenseReluDense."),
+        },
+        writes=(
+            "layer.0.SelfAttention.o.weight",
+            "layer.1.EncDecAttention.o.weight",
+            "layer.1.DenseReluDense.wo.weight",
+            "layer.2.DenseReluDense.wo.weight",
+        ),
+        final=("encoder.final_layer_norm.", "decoder.final_layer_norm.", "lm_head."),
         output_as_saved=True,
     )
 

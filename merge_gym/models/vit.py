@@ -8,7 +8,15 @@ import transformers
 from torch import Tensor
 from transformers import PretrainedConfig
 
-from merge_gym.models.adapter import Inputs, ModelAdapter, Stack, adapter, depth_field
+from merge_gym.models.adapter import (
+    Inputs,
+    ModelAdapter,
+    Stack,
+    adapter,
+    depth_field,
+    linear_tail,
+    tensors_of,
+)
 from merge_gym.models.attention import attend_from
 
 CLASSES = {"vit": "ViTForImageClassification", "deit": "DeiTForImageClassification"}
@@ -24,8 +32,13 @@ def vit(config: PretrainedConfig) -> ModelAdapter:
         model_class=lambda: getattr(transformers, CLASSES[config.model_type]),
         enter=_enter,
         layer=lambda module, hidden, context: module(hidden, None),
-        tail=lambda model, hidden, _: model.classifier(model.base_model.layernorm(hidden)[:, 0]),
+        tail=linear_tail(_features, "classifier"),
         last_layer=_last_layer,
+        features=_features,
+        readout="classifier",
+        components={"attention": ("attention.",), "mlp": ("mlp.",)},
+        writes=tensors_of("attention.o_proj", "mlp.fc2"),
+        final=(f"{config.model_type}.layernorm.",),
     )
 
 
@@ -33,6 +46,10 @@ def _enter(
     model: Any, segment: str, inputs: Inputs, previous: Tensor | None
 ) -> tuple[Tensor, None]:
     return model.base_model.embeddings(inputs["pixel_values"]), None
+
+
+def _features(model: Any, hidden: Tensor, inputs: Inputs) -> Tensor:
+    return model.base_model.layernorm(hidden)[:, 0]
 
 
 def _last_layer(module: Any, hidden: Tensor, context: None) -> Tensor:

@@ -138,8 +138,7 @@ def recipes(bank: LayerBank) -> dict[str, Recipe]:
 def deviation_from_expert(case: FamilyCase, expert: torch.nn.Module) -> float:
     """Greatest difference between a model put together from one expert and that expert, as
     loaded without this library."""
-    bank = LayerBank(case.suite, shared="one")
-    ours = assemble(Recipe.uniform("one", bank), bank, "one")(**case.inputs).logits
+    ours = one_expert(case)(**case.inputs).logits
     theirs = expert.eval()(**case.inputs).logits
     return float((ours - theirs).abs().max())
 
@@ -152,6 +151,115 @@ def deviation_layer_by_layer(case: FamilyCase) -> float:
         float((run_by_layers(case, model) - model(**case.inputs).logits).abs().max())
         for model in models
     )
+
+
+def one_expert(case: FamilyCase) -> torch.nn.Module:
+    """A model put together from one expert."""
+    bank = LayerBank(case.suite, shared="one")
+    return assemble(Recipe.uniform("one", bank), bank, "one")
+
+
+def components(case: FamilyCase) -> dict[str, set[str]]:
+    """{component: the names of its tensors in a layer, without `weight` and `bias`}."""
+    adapter, found = case.suite.adapter, {}
+    for (segment, _), slots in case.suite.pretrained.parameters.layout.groups.items():
+        for slot in slots if segment else ():
+            module = slot.name.removesuffix(".weight").removesuffix(".bias")
+            found.setdefault(adapter.component(slot.name), set()).add(module)
+    return found
+
+
+@torch.inference_mode()
+def deviation_of_scaled_branches(case: FamilyCase, *branches: str) -> float:
+    """Greatest difference of a logit between a model whose `writes` are multiplied by a number,
+    and one where hooks multiply the outputs of each layer's `branches` (ends of their names)."""
+    scaled, hooked = one_expert(case).double(), one_expert(case).double()
+    before = hooked(**_doubled(case.inputs)).logits
+    for layer in _all_layers(case, scaled):
+        for name, tensor in layer.named_parameters():
+            if name in case.suite.adapter.writes:
+                tensor.mul_(1.7)
+    for layer in _all_layers(case, hooked):
+        found = [module for name, module in layer.named_modules() if name.endswith(branches)]
+        assert len(found) >= 2
+        for module in found:
+            module.register_forward_hook(_multiply)
+    ours, theirs = (model(**_doubled(case.inputs)).logits for model in (scaled, hooked))
+    assert (ours - before).abs().max() > 1e-3
+    return float((ours - theirs).abs().max())
+
+
+def _multiply(module: torch.nn.Module, inputs: object, output: object) -> object:
+    return (1.7 * output[0], *output[1:]) if isinstance(output, tuple) else 1.7 * output
+
+
+def _doubled(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: x.double() if x.is_floating_point() else x for name, x in inputs.items()}
+
+
+def _all_layers(case: FamilyCase, model: torch.nn.Module) -> list[torch.nn.Module]:
+    segments = case.suite.adapter.layers(model).values()
+    return [module for modules in segments for module in modules]
+
+
+@torch.inference_mode()
+def deviation_of_scaled_outputs(case: FamilyCase) -> float:
+    """Greatest difference between a layer's output with its `output_norm` multiplied by a number,
+    and that number times its output."""
+    adapter, model = case.suite.adapter, one_expert(case).double()
+    hidden, context = adapter.enter(model, "layers", _doubled(case.inputs), None)
+    layer = adapter.layers(model)["layers"][0]
+    before = adapter.layer(layer, hidden, context)
+    for name in adapter.output_norm:
+        layer.get_parameter(name).mul_(1.7)
+    return float((adapter.layer(layer, hidden, context) - 1.7 * before).abs().max())
+
+
+@torch.inference_mode()
+def changed_by_final(case: FamilyCase) -> set[str]:
+    """Which of `hidden` (all hidden states of the first segment) and `logits` change with each of
+    the tensors that `final` names; there must be some."""
+    adapter, changed = case.suite.adapter, set()
+    model = one_expert(case)
+    final = [
+        tensor
+        for name, tensor in model.named_parameters()
+        if adapter.place(name).part == "shared" and adapter.shared_component(name) == "norm"
+    ]
+    assert final
+    for tensor in final:
+        hidden, logits = _first_segment(case, model), model(**case.inputs).logits
+        tensor.mul_(torch.rand_like(tensor) + 1).add_(torch.rand_like(tensor))
+        if not torch.equal(hidden, _first_segment(case, model)):
+            changed.add("hidden")
+        if not torch.equal(logits, model(**case.inputs).logits):
+            changed.add("logits")
+        else:
+            changed.add("nothing")
+    return changed
+
+
+def _first_segment(case: FamilyCase, model: torch.nn.Module) -> Tensor:
+    adapter = case.suite.adapter
+    segment, layers = next(iter(adapter.layers(model).items()))
+    hidden, context = adapter.enter(model, segment, case.inputs, None)
+    states = [hidden]
+    for module in layers:
+        states.append(adapter.layer(module, states[-1], context))
+    return torch.stack(states)
+
+
+@torch.inference_mode()
+def deviation_of_features(case: FamilyCase) -> float:
+    """Greatest difference between the head's last linear layer of `features`, and `forward`."""
+    adapter, model = case.suite.adapter, one_expert(case)
+    states = _first_segment(case, model)
+    features = adapter.features(model, states[-1], case.inputs)
+    readout = model.get_submodule(adapter.readout)
+    assert isinstance(readout, torch.nn.Linear)
+    assert features.shape == (len(states[-1]), readout.in_features)
+    assert torch.equal(readout(features), adapter.tail(model, states[-1], case.inputs))
+    return float((readout(features) - model(**case.inputs).logits).abs().max())
 
 
 def run_by_layers(case: FamilyCase, model: torch.nn.Module) -> Tensor:

@@ -11,8 +11,12 @@ from tests.models.family import (
     TOLERANCE,
     FamilyCase,
     auto,
+    components,
     deviation_from_expert,
     deviation_layer_by_layer,
+    deviation_of_features,
+    deviation_of_scaled_branches,
+    deviation_of_scaled_outputs,
     deviation_when_reloaded,
     padded_tokens,
     recipes,
@@ -91,3 +95,25 @@ def test_bert_last_layer_at_the_first_token_equals_the_whole_layer_there(case, m
 def test_bert_exports_reload_with_equal_logits(case, plain, tmp_path):
     deviations = deviation_when_reloaded(case, tmp_path, plain, auto(AUTO))
     assert max(deviations.values()) <= TOLERANCE, deviations
+
+
+def test_bert_layers_are_attention_mlp_and_rest(case):
+    found = components(case)
+    assert found.keys() == {"attention", "mlp", "rest"}
+    assert len(found["attention"]) == 4
+    assert len(found["mlp"]) == len(found["rest"]) == 2
+    assert all("norm" in name.lower() for name in found["rest"])
+
+
+def test_bert_writes_scale_both_branches(case):
+    distilled = case.suite.pretrained.config.model_type == "distilbert"
+    branches = ("attention", "ffn") if distilled else ("n.output.dropout", "output.dropout")
+    assert deviation_of_scaled_branches(case, *branches) <= TOLERANCE
+
+
+def test_bert_output_norm_scales_a_layers_output(case):
+    assert deviation_of_scaled_outputs(case) <= TOLERANCE
+
+
+def test_bert_head_reads_its_features(case):
+    assert deviation_of_features(case) == 0

@@ -15,8 +15,11 @@ from merge_gym.models.clip import write_zero_shot
 from tests.models.family import (
     TOLERANCE,
     FamilyCase,
+    changed_by_final,
+    components,
     deviation_from_expert,
     deviation_layer_by_layer,
+    deviation_of_scaled_branches,
     deviation_when_reloaded,
     write_case,
 )
@@ -123,3 +126,19 @@ def test_clip_without_a_zero_shot_head_is_a_pretrained_model_but_no_expert(whole
     assert load_checkpoint(str(whole), need_head=False).head == {}
     with pytest.raises(ValueError, match=r"no complete task head \(zero_shot\.\)"):
         load_checkpoint(str(whole))
+
+
+def test_clip_layers_are_attention_mlp_and_rest(case):
+    assert components(case) == {
+        "attention": {f"self_attn.{name}_proj" for name in ("q", "k", "v", "out")},
+        "mlp": {"mlp.fc1", "mlp.fc2"},
+        "rest": {"layer_norm1", "layer_norm2"},
+    }
+
+
+def test_clip_writes_scale_both_branches(case):
+    assert deviation_of_scaled_branches(case, "self_attn", "mlp") <= TOLERANCE
+
+
+def test_clip_final_tensors_are_read_after_the_last_layer_only(case):
+    assert changed_by_final(case) == {"logits"}

@@ -11,8 +11,11 @@ from tests.models.family import (
     TOLERANCE,
     FamilyCase,
     auto,
+    changed_by_final,
+    components,
     deviation_from_expert,
     deviation_layer_by_layer,
+    deviation_of_scaled_branches,
     deviation_when_reloaded,
     padded_tokens,
     write_case,
@@ -59,3 +62,19 @@ def test_gpt2_output_matrix_is_a_tensor_of_its_own_only_where_it_is_untied(case)
     shared = LayerBank(case.suite).shared_tensors(Source.expert("one"))
     untied = not case.suite.pretrained.config.tie_word_embeddings
     assert ("lm_head.weight" in shared) == untied
+
+
+def test_gpt2_layers_are_attention_mlp_and_rest(case):
+    assert components(case) == {
+        "attention": {"attn.c_attn", "attn.c_proj"},
+        "mlp": {"mlp.c_fc", "mlp.c_proj"},
+        "rest": {"ln_1", "ln_2"},
+    }
+
+
+def test_gpt2_writes_scale_both_branches(case):
+    assert deviation_of_scaled_branches(case, "resid_dropout", "mlp") <= TOLERANCE
+
+
+def test_gpt2_final_tensors_are_read_after_the_last_layer_only(case):
+    assert changed_by_final(case) == {"logits"}

@@ -13,8 +13,11 @@ from tests.models.family import (
     TOLERANCE,
     FamilyCase,
     auto,
+    changed_by_final,
+    components,
     deviation_from_expert,
     deviation_layer_by_layer,
+    deviation_of_scaled_branches,
     deviation_when_reloaded,
     padded_tokens,
     write_case,
@@ -90,3 +93,20 @@ def test_llama_generates_with_its_cache_after_stacking(case):
         for cache in (True, False)
     )
     assert torch.equal(cached, plain)
+
+
+def test_llama_layers_are_attention_mlp_and_rest(case):
+    found = components(case)
+    norms = {"self_attn.q_norm", "self_attn.k_norm"}
+    assert found["attention"] - norms == {f"self_attn.{name}_proj" for name in "qkvo"}
+    assert found["attention"] >= norms or case.suite.pretrained.config.model_type != "qwen3"
+    assert found["mlp"] == {f"mlp.{name}_proj" for name in ("gate", "up", "down")}
+    assert found["rest"] == {"input_layernorm", "post_attention_layernorm"}
+
+
+def test_llama_writes_scale_both_branches(case):
+    assert deviation_of_scaled_branches(case, "self_attn", "mlp") <= TOLERANCE
+
+
+def test_llama_final_tensors_are_read_after_the_last_layer_only(case):
+    assert changed_by_final(case) == {"logits"}

@@ -19,8 +19,11 @@ from tests.models.family import (
     TOLERANCE,
     FamilyCase,
     auto,
+    changed_by_final,
+    components,
     deviation_from_expert,
     deviation_layer_by_layer,
+    deviation_of_scaled_branches,
     deviation_when_reloaded,
     padded_tokens,
     write_case,
@@ -199,3 +202,26 @@ def test_encoder_embeddings_that_differ_from_the_shared_ones_are_refused(tmp_pat
     rename_embeddings(tmp_path, {name: torch.randn(30, 16) for name in EMBEDDINGS[:2]})
     with pytest.raises(ValueError, match=r"not tied: encoder\.embed_tokens\.weight"):
         load_checkpoint(str(tmp_path))
+
+
+def test_t5_layers_are_attention_mlp_and_rest(case):
+    found = components(case)
+    assert found["attention"] == {
+        f"layer.{number}.{kind}.{name}"
+        for number, kind in enumerate(("SelfAttention", "EncDecAttention"))
+        for name in "qkvo"
+    }
+    assert {name.rsplit(".", 1)[0] for name in found["mlp"]} == {
+        "layer.1.DenseReluDense",
+        "layer.2.DenseReluDense",
+    }
+    assert found["rest"] == {f"layer.{number}.layer_norm" for number in range(3)}
+
+
+def test_t5_writes_scale_all_branches(case):
+    branches = ("layer.0.SelfAttention", "layer.1.EncDecAttention", "DenseReluDense")
+    assert deviation_of_scaled_branches(case, *branches) <= TOLERANCE
+
+
+def test_t5_final_tensors_are_read_after_the_last_layer_only(case):
+    assert changed_by_final(case) == {"logits"}

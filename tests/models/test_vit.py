@@ -10,8 +10,12 @@ from tests.models.family import (
     TOLERANCE,
     FamilyCase,
     auto,
+    changed_by_final,
+    components,
     deviation_from_expert,
     deviation_layer_by_layer,
+    deviation_of_features,
+    deviation_of_scaled_branches,
     deviation_when_reloaded,
     write_case,
 )
@@ -52,3 +56,23 @@ def test_vit_layer_by_layer_equals_its_forward(case):
 def test_vit_exports_reload_with_equal_logits(case, plain, tmp_path):
     deviations = deviation_when_reloaded(case, tmp_path, plain, auto(AUTO))
     assert max(deviations.values()) <= TOLERANCE, deviations
+
+
+def test_vit_layers_are_attention_mlp_and_rest(case):
+    assert components(case) == {
+        "attention": {f"attention.{name}_proj" for name in "qkvo"},
+        "mlp": {"mlp.fc1", "mlp.fc2"},
+        "rest": {"layernorm_before", "layernorm_after"},
+    }
+
+
+def test_vit_writes_scale_both_branches(case):
+    assert deviation_of_scaled_branches(case, "attention", "mlp") <= TOLERANCE
+
+
+def test_vit_final_tensors_are_read_after_the_last_layer_only(case):
+    assert changed_by_final(case) == {"logits"}
+
+
+def test_vit_head_reads_its_features(case):
+    assert deviation_of_features(case) == 0
