@@ -154,17 +154,30 @@ class ModelAdapter:
 def depth_field(name: str) -> Resize:
     """A Resize for configurations that hold the depth in field `name`.
 
-    Lists with an entry for each layer (`layer_types` and its like) follow the layers.
+    Lists with an entry for each layer (`layer_types`, `no_rope_layers`, `attention_window` and
+    their like) follow the layers, a backbone's `stage_names` their number.
     """
 
     def resize(config: PretrainedConfig, indices: Sequence[int]) -> None:
         depth = getattr(config, name)
         for entry, value in list(vars(config).items()):
-            if entry.endswith("layer_types") and isinstance(value, list) and len(value) == depth:
+            if _lists_layers(entry, value, depth):
                 setattr(config, entry, [value[index] for index in indices])
         setattr(config, name, len(indices))
+        if getattr(config, "attention_types", None):  # from which GPT-Neo writes attention_layers
+            config.attention_types = [[config.attention_layers, 1]]
+        if len(getattr(config, "stage_names", None) or ()) == depth + 1:
+            config.stage_names = ["stem", *(f"stage{n}" for n in range(1, len(indices) + 1))]
+            config.set_output_features_output_indices(None, None)
 
     return resize
+
+
+def _lists_layers(entry: str, value: Any, depth: int) -> bool:
+    """Whether a configuration's entry says something of each layer."""
+    named = "layer" in entry or "attention" in entry
+    flat = isinstance(value, list) and not any(isinstance(item, list) for item in value)
+    return named and flat and len(value) == depth
 
 
 def linear_tail(features: Tail, readout: str) -> Tail:
