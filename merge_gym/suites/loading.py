@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Container, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import datasets
-import yaml
 from transformers import PretrainedConfig
 
 from merge_gym.messages import unknown_name
@@ -16,22 +14,19 @@ from merge_gym.models.checkpoint import differences, processor_directory
 from merge_gym.models.files import local_directory, weights_size
 from merge_gym.models.storage import Allocate, in_memory, on_disk, physical_memory
 from merge_gym.suites.data import check_columns, fingerprints, make_split
-from merge_gym.suites.metrics import METRICS
+from merge_gym.suites.description import SPLITS, TaskDescription, read_description
 from merge_gym.suites.problems import Problems
 from merge_gym.suites.rows import read_rows
 from merge_gym.suites.suite import Suite, Task
-from merge_gym.suites.text import check_vocabulary
+from merge_gym.suites.text import check_same_words, check_vocabulary
 
 SHIPPED = Path(__file__).parent / "shipped"
-REQUIRED = ("name", "pretrained", "experts")
-TASK_REQUIRED = ("expert", "columns", "data")
-DEFAULTS = {"metric": "accuracy", "max_length": 128}
-OPERATORS = ("average", "task_arithmetic", "ties")
-SPLITS = ("search", "test")
 PRETRAINED = "the pretrained model"
 
 Rows = Mapping[tuple[str, str], datasets.Dataset]
 """The rows of each task's splits, by the names of both."""
+
+Tasks = Mapping[str, TaskDescription]
 
 
 def list_suites() -> tuple[str, ...]:
@@ -60,28 +55,28 @@ def load_suite(suite: str | Path, mapped: bool | None = None) -> Suite:
         OSError: a checkpoint, processor or data file that is not there.
     """
     path = _suite_path(suite)
-    description = _read(path)
+    description = read_description(path)
     problems = Problems()
-    base = _location(path, description["pretrained"])
-    places = {name: _location(path, place) for name, place in description["experts"].items()}
-    used = {task["expert"] for task in description["tasks"].values()}
+    base = _location(path, description.pretrained)
+    places = {name: _location(path, place) for name, place in description.experts.items()}
+    used = {task.expert for task in description.tasks.values()}
     _check_models(base, places, used, problems)
-    rows = _read_data(path, description["tasks"], problems)
+    rows = _read_data(path, description.tasks, problems)
     problems.check()
-    operators = tuple(description.get("operators", OPERATORS))
-    allocate = _allocator(mapped, base, 1 + len(places) + len(operators))
-    models = _load_models(base, places, used, allocate, problems)
-    tasks = _load_tasks(description["tasks"], rows, models, problems)
+    allocate = _allocator(mapped, base, 1 + len(places) + len(description.operators))
+    pretrained, experts = _load_models(base, places, used, allocate, problems)
+    tasks = _load_tasks(description.tasks, rows, experts, problems)
     problems.check()
+    assert pretrained is not None
     return Suite(
-        name=description["name"],
-        description=description.get("description", ""),
-        licence=description.get("licence", ""),
-        pretrained=models.pop(PRETRAINED),
-        experts=models,
+        name=description.name,
+        description=description.description,
+        licence=description.licence,
+        pretrained=pretrained,
+        experts=experts,
         tasks=tasks,
-        operators=operators,
-        shared=description.get("shared", "average"),
+        operators=description.operators,
+        shared=description.shared,
         allocate=allocate,
     )
 
@@ -104,47 +99,6 @@ def _suite_path(suite: str | Path) -> Path:
     return _shipped()[str(suite)]
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        description = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise ValueError(f"the suite file {path} is not YAML: {error}") from None
-    _check_fields(f"the suite file {path}", description, REQUIRED)
-    description["tasks"] = description.get("tasks") or {}
-    for field in ("experts", "tasks") if description["tasks"] else ("experts",):
-        _check_fields(f"{field!r} of {path}", description[field], ())
-    problems = Problems()
-    for name, task in description["tasks"].items():
-        with problems.about(f"task {name!r} of {path}"):
-            _check_task(task, description["experts"])
-    problems.check()
-    description["tasks"] = {name: DEFAULTS | task for name, task in description["tasks"].items()}
-    return description
-
-
-def _check_fields(where: str, given: Any, fields: Sequence[str]) -> None:
-    if not isinstance(given, Mapping) or not given:
-        raise ValueError(f"{where} is a mapping with at least one field, got {given!r}")
-    missing = [field for field in fields if field not in given]
-    if missing:
-        raise ValueError(f"{where} lacks {', '.join(missing)}; it needs {', '.join(fields)}")
-
-
-def _check_task(given: Any, experts: Mapping[str, str]) -> None:
-    _check_fields("a task", given, TASK_REQUIRED)
-    task = DEFAULTS | given
-    if unknown := sorted(task.keys() - {*TASK_REQUIRED, *DEFAULTS}):
-        raise ValueError(unknown_name("setting", unknown[0], (*TASK_REQUIRED, *DEFAULTS)))
-    if task["expert"] not in experts:
-        raise ValueError(unknown_name("expert", task["expert"], experts))
-    if task["metric"] not in METRICS:
-        raise ValueError(unknown_name("metric", task["metric"], METRICS))
-    _check_fields("'data'", task["data"], SPLITS)
-    _check_fields("'columns'", task["columns"], METRICS[task["metric"]].columns)
-    if not isinstance(task["max_length"], int) or task["max_length"] < 1:
-        raise ValueError(f"max_length is a number of tokens from 1 on, got {task['max_length']!r}")
-
-
 def _location(path: Path, place: str) -> str:
     """A path beside the suite file if it is there, else a hub name."""
     beside = path.parent / place
@@ -156,7 +110,7 @@ def _check_models(
 ) -> None:
     """All that can be said against the checkpoints without reading weights; those that tasks use
     need a processor."""
-    ours = None
+    ours, readers = None, list[Path]()
     with problems.about(PRETRAINED):
         ours = check_checkpoint(pretrained)
     for name, place in experts.items():
@@ -165,10 +119,11 @@ def _check_models(
             if ours is not None and (found := differences(theirs, ours)):
                 raise ValueError(_no_fine_tune(place, pretrained, found))
             if name in used:
-                _check_processor(place, theirs)
+                _check_processor(place, theirs, readers)
 
 
-def _check_processor(location: str, config: PretrainedConfig) -> None:
+def _check_processor(location: str, config: PretrainedConfig, readers: list[Path]) -> None:
+    """It has one, and a tokenizer that agrees with the first of `readers`, which it joins."""
     directory = processor_directory(location)
     if directory is None:
         raise FileNotFoundError(
@@ -177,6 +132,8 @@ def _check_processor(location: str, config: PretrainedConfig) -> None:
         )
     if adapter_for(config).model_class().main_input_name != "pixel_values":
         check_vocabulary(Path(directory))
+        readers.append(Path(directory))
+        check_same_words(readers[-1], readers[0])
 
 
 def _allocator(mapped: bool | None, pretrained: str, models: int) -> Allocate:
@@ -192,17 +149,18 @@ def _load_models(
     used: Container[str],
     allocate: Allocate,
     problems: Problems,
-) -> dict[str, Checkpoint]:
-    """PRETRAINED and the experts, those that are in order; those that tasks use need a head."""
-    models = {}
+) -> tuple[Checkpoint | None, dict[str, Checkpoint]]:
+    """The pretrained model and the experts, those that are in order; those that tasks use need a
+    head."""
+    base, models = None, {}
     with problems.about(PRETRAINED):
-        models[PRETRAINED] = load_checkpoint(pretrained, need_head=False, allocate=allocate)
+        base = load_checkpoint(pretrained, need_head=False, allocate=allocate)
     for name, place in experts.items():
         with problems.about(f"expert {name!r}"):
             models[name] = load_checkpoint(place, need_head=name in used, allocate=allocate)
-            if PRETRAINED in models:
-                _check_same_architecture(models[name], models[PRETRAINED])
-    return models
+            if base is not None:
+                _check_same_architecture(models[name], base)
+    return base, models
 
 
 def _check_same_architecture(expert: Checkpoint, pretrained: Checkpoint) -> None:
@@ -238,40 +196,40 @@ def _signature(model: Checkpoint) -> dict[str, str]:
     }
 
 
-def _read_data(path: Path, tasks: Mapping[str, Any], problems: Problems) -> Rows:
+def _read_data(path: Path, tasks: Tasks, problems: Problems) -> Rows:
     rows = {}
     for name, task in tasks.items():
         for split in SPLITS:
             with problems.about(f"the {split} split of task {name!r}"):
-                rows[name, split] = read_rows(task["data"][split], path.parent)
-                check_columns(rows[name, split], task["columns"], task["metric"])
+                rows[name, split] = read_rows(task.data[split], path.parent)
+                check_columns(rows[name, split], task.columns, task.metric)
     return rows
 
 
 def _load_tasks(
-    tasks: Mapping[str, Any], rows: Rows, models: Mapping[str, Checkpoint], problems: Problems
+    tasks: Tasks, rows: Rows, models: Mapping[str, Checkpoint], problems: Problems
 ) -> dict[str, Task]:
     """The tasks of the experts that are there, with the splits that are in order."""
     loaded = {}
     for name, task in tasks.items():
         splits = {}
-        for split in SPLITS if task["expert"] in models else ():
+        for split in SPLITS if task.expert in models else ():
             with problems.about(f"the {split} split of task {name!r}"):
                 splits[split] = make_split(
                     rows[name, split],
-                    task["columns"],
-                    task["metric"],
-                    task["max_length"],
-                    models[task["expert"]],
+                    task.columns,
+                    task.metric,
+                    task.max_length,
+                    models[task.expert],
                 )
         with problems.about(f"task {name!r}"):
             _check_disjoint(
                 [
-                    fingerprints(rows[name, which], split, task["columns"])
+                    fingerprints(rows[name, which], split, task.columns)
                     for which, split in splits.items()
                 ]
             )
-        loaded[name] = Task(name, task["expert"], task["metric"], splits)
+        loaded[name] = Task(name, task.expert, task.metric, splits)
     return loaded
 
 

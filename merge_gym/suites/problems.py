@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+
+from merge_gym.messages import unknown_name
+
+SHOWN = 200
+"""Characters of a given value that a message shows."""
 
 
 class Problems:
@@ -33,3 +38,18 @@ class Problems:
         if errors:
             listed = "\n".join(f"- {error}" for error in errors)
             raise ValueError(f"{len(errors)} things do not fit:\n{listed}")
+
+
+def shown(value: object) -> str:
+    """A value as a message shows it."""
+    return shortened(repr(value))
+
+
+def shortened(text: str) -> str:
+    """A text cut to what a message shows of it."""
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+
+
+def unknown(kind: str, given: object, known: Iterable[str]) -> str:
+    """That `given` names no `kind`, with the nearest names."""
+    return unknown_name(kind, shortened(str(given)), known)

@@ -14,6 +14,7 @@ from transformers import AutoTokenizer
 
 from merge_gym.models import Checkpoint, adapter_for
 from merge_gym.suites.metrics import UNSCORED
+from merge_gym.suites.problems import shown
 
 VOCABULARIES = (
     "tokenizer.json",
@@ -132,11 +133,7 @@ def open_tokenizer(model: Checkpoint) -> Any:
     Raises FileNotFoundError or ValueError where there is none, or it does not fit the model.
     """
     place = Path(model.processor or model.location)
-    check_vocabulary(place)
-    try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
-    except Exception as error:  # tokenizers raises what it likes for a damaged file
-        raise ValueError(f"the tokenizer in {place} cannot be read: {error}") from None
+    tokenizer = _read_tokenizer(place)
     if len(tokenizer) > model.config.vocab_size:
         raise ValueError(
             f"the tokenizer in {place} has {len(tokenizer)} tokens, its model only "
@@ -146,6 +143,33 @@ def open_tokenizer(model: Checkpoint) -> Any:
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
     return tokenizer
+
+
+def _read_tokenizer(place: Path) -> Any:
+    check_vocabulary(place)
+    try:
+        return AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+    except Exception as error:  # tokenizers raises what it likes for a damaged file
+        raise ValueError(f"the tokenizer in {place} cannot be read: {error}") from None
+
+
+def check_same_words(place: Path, other: Path) -> None:
+    """ValueError where the tokenizers in two directories have two words for one number."""
+    if _vocabulary_files(place) == _vocabulary_files(other):
+        return
+    ours, theirs = (_read_tokenizer(each).get_vocab() for each in (place, other))
+    words = {number: word for word, number in theirs.items()}
+    for word, number in sorted(ours.items(), key=lambda item: item[1]):
+        if words.get(number, word) != word:
+            raise ValueError(
+                f"token {number} is {word!r} in the tokenizer of {place}, but {words[number]!r} in "
+                f"that of {other}: models that read other words are not merged"
+            )
+
+
+def _vocabulary_files(place: Path) -> dict[str, bytes]:
+    files = [place / name for name in (*VOCABULARIES, "added_tokens.json")]
+    return {file.name: file.read_bytes() for file in files if file.is_file()}
 
 
 def _accepted(inputs: dict[str, Tensor], model: Checkpoint) -> dict[str, Tensor]:
@@ -170,7 +194,8 @@ def _check_lengths(tokens: Sequence[list[int]], texts: Sequence[str], max_length
     for ids, text in zip(tokens, texts, strict=True):
         if not 0 < len(ids) <= max_length:
             raise ValueError(
-                f"the target {text!r} has {len(ids)} tokens, expected 1 to max_length={max_length}"
+                f"the target {shown(text)} has {len(ids)} tokens, expected 1 to "
+                f"max_length={max_length}"
             )
 
 

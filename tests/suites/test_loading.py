@@ -193,9 +193,9 @@ def test_a_suite_file_that_is_not_there_is_refused_by_its_path(tmp_path):
     ("text", "message"),
     [
         ("experts: [", r"tiny\.yaml is not YAML"),
-        ("", r"tiny\.yaml is a mapping .* got None"),
-        ("- name", r"tiny\.yaml is a mapping .* got \['name'\]"),
-        ("name: tiny", r"tiny\.yaml lacks pretrained, experts; it needs name, pretrained"),
+        ("", r"tiny\.yaml: expected a mapping .* got None"),
+        ("- name", r"tiny\.yaml: expected a mapping .* got \['name'\]"),
+        ("name: tiny", r"tiny\.yaml: lacks pretrained, experts; it needs name"),
     ],
 )
 def test_a_file_that_is_no_suite_is_refused(tmp_path, text, message):
@@ -208,13 +208,13 @@ def test_a_file_that_is_no_suite_is_refused(tmp_path, text, message):
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (lambda d: d.update(experts={}), r"'experts' of .* got \{\}"),
-        (lambda d: d.update(tasks=["low"]), r"'tasks' of .* got \['low'\]"),
-        (lambda d: d["tasks"]["low"].pop("expert"), r"task 'low' of .* lacks expert; it needs"),
-        (lambda d: d["tasks"]["low"].pop("columns"), r"task 'low' of .* lacks columns; it needs"),
-        (lambda d: d["tasks"]["low"]["columns"].pop("label"), r"'low' of .* 'columns' lacks label"),
-        (lambda d: d["tasks"]["low"]["data"].pop("test"), r"task 'low' of .* 'data' lacks test"),
-        (lambda d: d["tasks"]["low"].update(expert="lo"), r"'low'.*unknown expert 'lo'.*'low'\?"),
+        (lambda d: d.update(experts={}), r"experts in .*tiny\.yaml: .* got \{\}"),
+        (lambda d: d.update(tasks=["low"]), r"tasks in .*: expected .* got \['low'\]"),
+        (lambda d: d["tasks"]["low"].pop("expert"), r"tasks\.low in .* lacks expert; it needs"),
+        (lambda d: d["tasks"]["low"].pop("columns"), r"tasks\.low in .* lacks columns; it needs"),
+        (lambda d: d["tasks"]["low"]["columns"].pop("label"), r"low\.columns in .* lacks label"),
+        (lambda d: d["tasks"]["low"]["data"].pop("test"), r"tasks\.low\.data in .* lacks test"),
+        (lambda d: d["tasks"]["low"].update(expert="lo"), r"low\.expert in .*expert 'lo'.*'low'\?"),
         (lambda d: d["tasks"]["low"].update(metric="acuracy"), r"metric 'acuracy'.*'accuracy'"),
     ],
 )  # fmt: skip

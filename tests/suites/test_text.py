@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from transformers import AutoTokenizer
 
 from merge_gym import Evaluator, LayerBank, Recipe, ReferenceEvaluator, load_suite
@@ -194,11 +196,21 @@ def test_choices_may_stand_in_a_column_each(tmp_path):
     ("family", "task", "rows", "message"),
     [
         ("bert", ANSWER | {"metric": "exact_match"}, TEXTS, "a head for classes: choose accuracy"),
-        ("t5", PAIR, TEXTS, "has no head.*: choose multiple_choice or"),
-        ("t5", PAIR | {"metric": "multiple_choice"}, TEXTS, "'columns' lacks choices; it needs"),
+        ("t5", PAIR, TEXTS, "has no head.*: choose exact_match or"),
+        (
+            "t5",
+            PAIR | {"metric": "multiple_choice"},
+            TEXTS,
+            r"task\.columns in .* lacks choices; it needs",
+        ),
         ("bert", {"columns": {"input": "label", "label": "label"}}, TEXTS, "'label'.*int64.*text"),
         ("bert", PAIR | {"max_lenght": 5}, TEXTS, "unknown setting 'max_lenght'.*'max_length'"),
-        ("bert", PAIR | {"max_length": 0}, TEXTS, "max_length is a number of tokens from 1 on"),
+        (
+            "bert",
+            PAIR | {"max_length": 0},
+            TEXTS,
+            r"task\.max_length in .*from 1 to 1000000, got 0",
+        ),
         ("t5", ANSWER | {"metric": "exact_match", "max_length": 2}, TEXTS, "'no no' has 3 tokens"),
         (
             "t5",
@@ -216,7 +228,7 @@ def test_choices_may_stand_in_a_column_each(tmp_path):
             "bert",
             PAIR | {"columns": PAIR["columns"] | {"choices": "text"}},
             TEXTS,
-            "'accuracy' needs columns for input, label: got",
+            r"unknown column for the metric 'accuracy' 'choices'\. Known: input, label",
         ),
         (
             "bert",
@@ -276,6 +288,50 @@ def test_a_tokenizer_of_another_model_is_refused(tmp_path):
     tokenizer.save_pretrained(tmp_path / "one")
     with pytest.raises(ValueError, match=f"{len(WORDS) + 1} tokens, its model only {len(WORDS)}"):
         load_suite(file)
+
+
+TWO_TASKS = {
+    name: {"expert": name, "data": {"search": "search.jsonl", "test": "test.jsonl"}, **PAIR}
+    for name in ("one", "two")
+}
+
+
+def reword(directory: Path, change) -> None:
+    file = directory / "tokenizer.json"
+    content = json.loads(file.read_text())
+    content["model"]["vocab"] = change(content["model"]["vocab"])
+    file.write_text(json.dumps(content))
+
+
+def use_both(file: Path) -> Path:
+    description = yaml.safe_load(file.read_text())
+    file.write_text(json.dumps(description | {"tasks": TWO_TASKS}))
+    return file
+
+
+def test_experts_that_read_other_words_are_refused_with_the_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(loading, "load_checkpoint", pytest.fail)
+    file = use_both(write_suite(tmp_path, "bert", PAIR, TEXTS))
+    swapped = {"film": WORDS.index("mail"), "mail": WORDS.index("film")}
+    reword(tmp_path / "two", lambda words: words | swapped)
+    number = WORDS.index("film")
+    with pytest.raises(
+        ValueError,
+        match=rf"^expert 'two': token {number} is 'mail' in .*two, but 'film' in that of .*one",
+    ):
+        load_suite(file)
+
+
+def test_one_vocabulary_may_be_written_in_two_ways(tmp_path):
+    file = use_both(write_suite(tmp_path, "bert", PAIR, TEXTS))
+    reword(tmp_path / "two", lambda words: dict(reversed(words.items())))
+    assert list(load_suite(file).tasks) == ["one", "two"]
+
+
+def test_the_words_of_an_expert_that_no_task_uses_are_not_compared(tmp_path):
+    file = write_suite(tmp_path, "bert", PAIR, TEXTS)
+    (tmp_path / "two" / "tokenizer.json").write_text("{}")
+    assert list(load_suite(file).experts) == ["one", "two"]
 
 
 def test_the_same_text_in_both_splits_is_refused_whatever_its_padding(tmp_path):
