@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from os.path import normpath
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import datasets
@@ -30,29 +32,35 @@ def read_rows(place: Place, beside: Path) -> datasets.Dataset:
     Raises:
         FileNotFoundError: there is nothing at the path, nor on the hub as far as it can be reached.
         ValueError: a file of another kind, empty or damaged; a folder without files; several
-            splits of which none is named; a dataset that wants its own code to be run.
+            splits of which none is named; a split that is not there or a part without rows; images
+            that are only paths of files elsewhere; a dataset that wants its own code to be run.
     """
     settings = {"path": place} if isinstance(place, str) else dict(place)
     if "path" not in settings or settings.keys() - set(SETTINGS):
         raise ValueError(f"data is a path or a mapping with {', '.join(SETTINGS)}, got {place!r}")
-    path, split = beside / settings["path"], settings.get("split")
+    path, name, split = beside / settings["path"], settings.get("name"), settings.get("split")
     with _no_bars():
         if path.is_file():
-            return _only(_read_file(path, split or "train"), split, path)
-        if path.is_dir():
-            return _only(_read_directory(path, settings.get("name"), split), split, path)
-        if isinstance(place, str) or settings["path"].startswith((".", "/")):
+            found, root = _read_file(path, split or "train"), None
+        elif path.is_dir():
+            found, root = _read_directory(path, name, split), path
+        elif isinstance(place, str) or settings["path"].startswith((".", "/")):
             raise FileNotFoundError(f"there is no data file {path}")
-        return _only(_read_hub(settings["path"], settings.get("name"), split), split, path)
+        else:
+            found = _read_hub(settings["path"], name, split)
+            root = Path(datasets.config.HF_CACHE_HOME)
+    rows = _only(found, split, path)
+    if len(rows) == 0:
+        raise ValueError(f"{path} has no rows in the split {split!r}: name a part that has some")
+    _check_images(rows, root)
+    return rows
 
 
 def _read_file(file: Path, split: str) -> Any:
     if file.suffix not in READERS:
         raise ValueError(f"{file} is not one of the data files read here: {', '.join(READERS)}")
     try:
-        return datasets.load_dataset(
-            READERS[file.suffix], data_files=str(file), split=split, keep_in_memory=True
-        )
+        return _load_afresh(READERS[file.suffix], split=split, data_files=str(file))
     except (DatasetsError, ValueError) as error:
         raise ValueError(f"{file} is empty or damaged: {error.__cause__ or error}") from None
 
@@ -65,10 +73,31 @@ def _read_directory(directory: Path, name: str | None, split: str | None) -> Any
         )
     try:
         if any((directory / file).is_file() for file in ("state.json", "dataset_dict.json")):
-            return datasets.load_from_disk(str(directory))
-        return datasets.load_dataset(str(directory), name, split=split, keep_in_memory=True)
+            return _part(datasets.load_from_disk(str(directory)), split)
+        return _load_afresh(str(directory), name, split=split)
     except (DatasetsError, OSError, ValueError, RuntimeError) as error:
         raise ValueError(f"{directory} cannot be read as a dataset: {_line(error)}") from None
+
+
+def _load_afresh(*path_and_name: str | None, **settings: Any) -> Any:
+    """Local data without the cache of `datasets`, which takes a file for unchanged by its time."""
+    with TemporaryDirectory() as cache:
+        return datasets.load_dataset(
+            *path_and_name, keep_in_memory=True, cache_dir=cache, **settings
+        )
+
+
+def _part(saved: Any, split: str | None) -> Any:
+    """The split, or parts of splits, of a saved dataset; all of it where none is named."""
+    if split is None:
+        return saved
+    if isinstance(saved, datasets.Dataset):
+        saved = {str(saved.split or "train"): saved}
+    sizes = {name: len(rows) for name, rows in saved.items()}
+    parts = datasets.ReadInstruction.from_spec(split).to_absolute(sizes)
+    return datasets.concatenate_datasets(
+        [saved[part.splitname].select(list(range(part.from_, part.to))) for part in parts]
+    )
 
 
 def _empty(directory: Path) -> Iterator[Path]:
@@ -101,6 +130,30 @@ def _only(found: Any, split: str | None, path: Path) -> datasets.Dataset:
             f"{next(iter(found))}}}"
         )
     return found[split]
+
+
+def _check_images(rows: datasets.Dataset, root: Path | None) -> None:
+    """ValueError unless images are in the data themselves, or files below `root`."""
+    for column, feature in rows.features.items():
+        if isinstance(feature, datasets.Image):
+            for path in _paths(rows, column):
+                if root is None or not Path(normpath(path)).is_relative_to(normpath(root)):
+                    raise ValueError(
+                        f"column {column!r} names the file {path!r} instead of holding an image, "
+                        f"and files outside the data's own folder are not read: put the images "
+                        f"into the data, or lay them in a folder for each class"
+                    )
+
+
+def _paths(rows: datasets.Dataset, column: str) -> list[str]:
+    """The paths of those images of which the data holds nothing else."""
+    images = rows.select_columns([column]).with_format("arrow")[:][column]
+    return [
+        path
+        for chunk in images.chunks
+        for path in chunk.field("path").filter(chunk.field("bytes").is_null()).to_pylist()
+        if path is not None
+    ]
 
 
 def _line(error: BaseException) -> str:

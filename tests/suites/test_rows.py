@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import datasets
@@ -80,6 +81,48 @@ def test_a_configuration_or_split_that_is_not_there_is_refused(local, place, mes
 def test_a_saved_dataset_is_read(table, tmp_path):
     datasets.DatasetDict(train=table).save_to_disk(tmp_path / "saved")
     assert read_rows("saved", tmp_path).to_dict() == ROWS
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize(
+    ("split", "texts"),
+    [("train", "abc"), ("train[:2]", "ab"), ("train[1:]", "bc"), ("train[2:]+train[:1]", "ca")],
+)
+def test_a_part_of_a_saved_dataset_is_read(table, tmp_path, whole, split, texts):
+    saved = table if whole else datasets.DatasetDict(train=table, validation=table.select([1]))
+    saved.save_to_disk(tmp_path / "saved")
+    assert read_rows({"path": "saved", "split": split}, tmp_path)["text"][:] == list(texts)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("split", ["validation", "train[", "train[:10%](other)"])
+def test_a_split_that_a_saved_dataset_lacks_is_refused(table, tmp_path, whole, split):
+    saved = table if whole else datasets.DatasetDict(train=table, test=table)
+    saved.save_to_disk(tmp_path / "saved")
+    with pytest.raises(ValueError, match="saved cannot be read as a dataset: "):
+        read_rows({"path": "saved", "split": split}, tmp_path)
+
+
+@pytest.mark.parametrize("split", ["train[3:]", "train[2:1]"])
+def test_a_part_without_rows_is_refused(table, tmp_path, split):
+    table.save_to_disk(tmp_path / "saved")
+    with pytest.raises(ValueError, match=r"saved has no rows in the split 'train\["):
+        read_rows({"path": "saved", "split": split}, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [("rows.parquet", "to_parquet"), ("rows.csv", "to_csv"), ("many/train.jsonl", "to_json")],
+)
+def test_a_file_that_was_replaced_is_read_anew_whatever_its_time(table, tmp_path, name, write):
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
+    place = {"path": "many" if "/" in name else name, "split": "train"}
+    for labels in ([0, 1, 0], [1, 0, 1]):
+        rows = table.remove_columns("label").add_column("label", labels)
+        getattr(rows, write)(file)
+        os.utime(file, (1_000_000, 1_000_000))
+        assert read_rows(place, tmp_path)["label"][:] == labels
 
 
 @pytest.fixture
