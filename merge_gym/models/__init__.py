@@ -14,9 +14,11 @@ from merge_gym.models import torchvision_shim
 torchvision_shim.install()
 
 from merge_gym.models.adapter import ADAPTERS, ModelAdapter, Place, adapter, adapter_for  # noqa: E402
+from merge_gym.models.check import check_forward  # noqa: E402
 from merge_gym.models.checkpoint import (  # noqa: E402
     Checkpoint,
     check_checkpoint,
+    common_dtype,
     load_checkpoint,
 )
 from merge_gym.models.parameters import Layout, Parameters  # noqa: E402
@@ -34,5 +36,7 @@ __all__ = [
     "adapter",
     "adapter_for",
     "check_checkpoint",
+    "check_forward",
+    "common_dtype",
     "load_checkpoint",
 ]

@@ -1,4 +1,4 @@
-"""BERT, RoBERTa and DistilBERT for sequence classification."""
+"""BERT, RoBERTa (XLM-R and CamemBERT too) and DistilBERT for sequence classification."""
 
 from __future__ import annotations
 
@@ -84,16 +84,19 @@ BERT = Kind(
     writes=tensors_of("attention.output.dense", "output.dense"),
     output_norm="output.LayerNorm",
 )
+ROBERTA = replace(
+    BERT,
+    model_class="RobertaForSequenceClassification",
+    path="roberta.encoder.layer",
+    head=("classifier.",),
+    features=_roberta_features,
+    readout="classifier.out_proj",
+)
 KINDS = {
     "bert": BERT,
-    "roberta": replace(
-        BERT,
-        model_class="RobertaForSequenceClassification",
-        path="roberta.encoder.layer",
-        head=("classifier.",),
-        features=_roberta_features,
-        readout="classifier.out_proj",
-    ),
+    "roberta": ROBERTA,
+    "xlm-roberta": replace(ROBERTA, model_class="XLMRobertaForSequenceClassification"),
+    "camembert": replace(ROBERTA, model_class="CamembertForSequenceClassification"),
     "distilbert": Kind(
         model_class="DistilBertForSequenceClassification",
         path="distilbert.transformer.layer",

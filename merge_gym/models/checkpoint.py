@@ -43,6 +43,7 @@ SAME_FUNCTION = (
 the families call differently stands there by each name."""
 
 HALF = {"F16": torch.float16, "BF16": torch.bfloat16}
+"""What weights stay in that are so on disk; all others are read as float32."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Checkpoint:
         parameters: its mergeable tensors (layers and shared), in the dtype they have on disk;
             float32 where they have several.
         head: the tensors of its task head, by full name, as far as it holds them.
-        dtype: the dtypes of its tensors on disk, such as "F16".
+        dtype: the dtypes of its tensors on disk, such as "F16", or what they were cast up to.
         processor: the directory that holds its tokenizer or image processor, if there is one.
     """
 
@@ -100,8 +101,19 @@ def differences(config: PretrainedConfig, pretrained: PretrainedConfig) -> list[
     return [found["model_type"]] if "model_type" in found else list(found.values())
 
 
+def common_dtype(locations: Iterable[str]) -> str:
+    """The dtype that holds the weights of all these checkpoints exactly: the one they have, or
+    "F32" where they differ, which is a matter of precision and not of ancestry."""
+    found = {check_weights(_model_directory(local_directory(place))) for place in locations}
+    return found.pop() if len(found) == 1 else "F32"
+
+
 def load_checkpoint(
-    location: str, need_head: bool = True, allocate: Allocate = in_memory
+    location: str,
+    need_head: bool = True,
+    allocate: Allocate = in_memory,
+    like: PretrainedConfig | None = None,
+    dtype: str = "",
 ) -> Checkpoint:
     """Open a Hugging Face directory or hub name, a timm one, or a peft adapter, merged into full
     weights.
@@ -111,15 +123,20 @@ def load_checkpoint(
         need_head: whether the weights must hold the task head; a pretrained model has none, or
             another, which is then left out.
         allocate: makes room for its parameters.
+        like: an expert's configuration. A pretrained model is opened as the experts' class, with
+            the trunk that it shares with them, whatever class it was saved as.
+        dtype: what to cast up to, see `common_dtype`; empty for the dtype on disk.
 
     Raises:
         FileNotFoundError, ValueError: as `check_checkpoint`; weights that do not fit the
             configuration, no head where one is needed, NaN or Inf values.
     """
     config = check_checkpoint(location)
+    if like is not None:
+        config.architectures = like.architectures
     directory = local_directory(location)
     base = _model_directory(directory)
-    dtype = check_weights(base)
+    dtype = dtype or check_weights(base)
     adapter = adapter_for(config)
     tensors, absent = _read_tensors(base, config, adapter, HALF.get(dtype, torch.float32))
     if base != directory:

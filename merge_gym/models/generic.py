@@ -23,13 +23,15 @@ logger = logging.getLogger(__name__)
 @adapter("*")
 def generic(config: PretrainedConfig) -> ModelAdapter:
     """One segment, `layers`: the longest list of like-shaped modules. Embeddings and final norms
-    are shared; what lies outside the base model is the head, unless it is a language model's.
+    are shared; what lies outside the base model is the head, unless it is a language model's, and
+    so is the base model's pooler.
 
     The choice is logged as a warning. Stem and tail are run through the model's own `forward` with
     the layers taken out, so the family's own adapter, where there is one, is faster.
 
     Raises ValueError where no such list is found, no field of the configuration sets its length,
-    or the layers are of several kinds (`layer_types`), which needs an adapter of its own.
+    other tensors change with it, or the layers are of several kinds (`layer_types`), which needs an
+    adapter of its own.
     """
     _check_one_kind(config)
     model_class = _model_class(config)
@@ -117,17 +119,32 @@ def _depth_field(
             longer = copy.deepcopy(config)
             depth_field(name)(longer, [*range(size), 0])
             with torch.device("meta"):
-                if len(model_class(longer).get_submodule(path)) == size + 1:
+                if len((model := model_class(longer)).get_submodule(path)) == size + 1:
+                    _check_others(model_class(config), model, path)
                     return name
     raise ValueError(f"no field of the configuration sets the number of layers in {path}")
+
+
+def _check_others(model: nn.Module, longer: nn.Module, path: str) -> None:
+    """ValueError where more than the layers in `path` changes with their number."""
+    ours, theirs = (
+        {name: x.shape for name, x in each.state_dict().items() if not name.startswith(f"{path}.")}
+        for each in (model, longer)
+    )
+    changed = [name for name in theirs if theirs[name] != ours.get(name)]
+    if changed:
+        raise ValueError(
+            f"{type(model).__name__} holds {', '.join(changed[:2])} beside its layers in {path}, "
+            f"which change with their number: it needs an adapter of its own"
+        )
 
 
 def _head(model: PreTrainedModel) -> tuple[str, ...]:
     if model.get_output_embeddings() is not None or model.base_model is model:
         return ()
-    return tuple(
-        f"{name}." for name, _ in model.named_children() if name != model.base_model_prefix
-    )
+    prefix = model.base_model_prefix
+    pooler = [f"{prefix}.pooler."] if getattr(model.base_model, "pooler", None) else []
+    return (*pooler, *(f"{name}." for name, _ in model.named_children() if name != prefix))
 
 
 class _Stand(nn.Module):
@@ -152,8 +169,10 @@ class _Stand(nn.Module):
             rest = tuple(None if isinstance(value, Cache) else value for value in args[1:])
             named = {k: None if isinstance(v, Cache) else v for k, v in kwargs.items()}
             self.call = (args[0], rest, named)
-            self.wrapped = isinstance(self.original(args[0], *rest, **named), tuple)
-        return (hidden,) if self.wrapped else hidden
+            self.output = self.original(args[0], *rest, **named)
+        if isinstance(self.output, tuple | list):
+            return type(self.output)((hidden, *self.output[1:]))
+        return hidden
 
 
 @dataclass(frozen=True)
@@ -174,7 +193,7 @@ class Through:
     def layer(self, module: nn.Module, hidden: Tensor, context: Any) -> Tensor:
         rest, named = context
         output = module(hidden, *rest, **named)
-        return output[0] if isinstance(output, tuple) else output
+        return output[0] if isinstance(output, tuple | list) else output
 
     def tail(self, model: Any, hidden: Tensor, inputs: Inputs) -> Tensor:
         with self._stand(model, hidden):

@@ -16,7 +16,7 @@ from torch import Tensor
 from merge_gym import LayerBank, Recipe, Suite
 from merge_gym.exports.checkpoints import export
 from merge_gym.merging.assembly import assemble
-from merge_gym.models import load_checkpoint, torchvision_shim
+from merge_gym.models import check_forward, load_checkpoint, torchvision_shim
 from merge_gym.recipe import Layer
 from merge_gym.suites import Split, Task
 
@@ -92,11 +92,13 @@ class FamilyCase:
 
 
 def write_case(directory: Path, save: Save, inputs: Mapping[str, Tensor]) -> FamilyCase:
-    """Write a pretrained model and two experts with `save`, and open them as a suite."""
+    """Write a pretrained model and two experts with `save`, and open them as a suite, after
+    the check that they run layer by layer."""
     for number, name in enumerate(("pretrained", *EXPERTS)):
         torch.manual_seed(number)
         save(directory / name)
     experts = {name: load_checkpoint(str(directory / name)) for name in EXPERTS}
+    check_forward(experts["one"], {name: value[:2] for name, value in inputs.items()})
     split = Split(inputs, torch.zeros(len(next(iter(inputs.values()))), dtype=torch.int64))
     suite = Suite(
         name="family",

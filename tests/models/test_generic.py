@@ -7,7 +7,7 @@ import logging
 import pytest
 import transformers
 
-from merge_gym.models import adapter_for, generic
+from merge_gym.models import adapter_for, generic, load_checkpoint
 from merge_gym.models.adapter import ADAPTERS
 from tests.models.family import (
     TOLERANCE,
@@ -31,28 +31,58 @@ SIZES = {
     "num_labels": 4,
     "pad_token_id": 1,
 }
-GEMMA = {"head_dim": 8, "num_key_value_heads": 1, "layer_types": ["sliding_attention"] * 3}
+CLASSIFIER = transformers.AutoModelForSequenceClassification
+LANGUAGE = transformers.AutoModelForCausalLM
 CLASSES = {
-    "Electra": transformers.AutoModelForSequenceClassification,
-    "MPNet": transformers.AutoModelForSequenceClassification,
-    "GPTNeoX": transformers.AutoModelForCausalLM,
-    "Gemma2": transformers.AutoModelForCausalLM,
+    "Electra": CLASSIFIER,
+    "MPNet": CLASSIFIER,
+    "DebertaV2": CLASSIFIER,
+    "Longformer": CLASSIFIER,
+    "OpenAIGPT": LANGUAGE,
+    "GPTNeoX": LANGUAGE,
+    "GPTNeo": LANGUAGE,
+    "Gemma2": LANGUAGE,
+    "SmolLM3": LANGUAGE,
+}
+GEMMA = {"head_dim": 8, "num_key_value_heads": 1, "layer_types": ["sliding_attention"] * 3}
+SETTINGS = {
+    "DebertaV2": {
+        "relative_attention": True,
+        "pos_att_type": ["p2c", "c2p"],
+        "position_buckets": 4,
+        "norm_rel_ebd": "layer_norm",
+    },
+    "Longformer": {"attention_window": [4, 8, 4]},
+    "GPTNeo": {"attention_types": [[["global", "local"], 1], [["local"], 1]], "window_size": 3},
+    "Gemma2": GEMMA,
+    "SmolLM3": {"num_key_value_heads": 1, "no_rope_layers": [1, 0, 1]},
 }
 PATHS = {
     "Electra": ("electra.encoder.layer", ("classifier.",)),
     "MPNet": ("mpnet.encoder.layer", ("classifier.",)),
+    "DebertaV2": ("deberta.encoder.layer", ("pooler.", "classifier.", "dropout.")),
+    "Longformer": ("longformer.encoder.layer", ("classifier.",)),
+    "OpenAIGPT": ("transformer.h", ()),
     "GPTNeoX": ("gpt_neox.layers", ()),
+    "GPTNeo": ("transformer.h", ()),
     "Gemma2": ("model.layers", ()),
+    "SmolLM3": ("model.layers", ()),
+}
+LISTS = {
+    "GPTNeo": ("attention_layers", ["local"], ["local", "global", "global"]),
+    "Longformer": ("attention_window", [4], [4, 4, 4]),
+    "SmolLM3": ("no_rope_layers", [1], [1, 1, 1]),
 }
 
 
-def small_config(name: str) -> transformers.PretrainedConfig:
-    return getattr(transformers, f"{name}Config")(**SIZES, **(GEMMA if name == "Gemma2" else {}))
+def small_config(name: str, **more: object) -> transformers.PretrainedConfig:
+    return getattr(transformers, f"{name}Config")(**SIZES | SETTINGS.get(name, {}) | more)
 
 
 def model_class(name: str) -> type:
-    kind = CLASSES[name].__name__.removeprefix("AutoModel")
-    return getattr(transformers, f"{name}{kind}")
+    kind = CLASSES[name].__name__.removeprefix("AutoModelFor")
+    own = {"OpenAIGPT": "OpenAIGPTLMHeadModel"}
+    return getattr(transformers, own.get(name, f"{name}For{kind}"))
 
 
 @pytest.fixture(scope="module", params=CLASSES)
@@ -99,6 +129,16 @@ def test_generic_exports_reload_with_equal_logits(name, case, plain, tmp_path):
     assert max(deviations.values()) <= TOLERANCE, deviations
 
 
+@pytest.mark.parametrize("name", LISTS)
+def test_lists_with_an_entry_for_each_layer_follow_the_layers(name, tmp_path):
+    entry, skipped, stacked = LISTS[name]
+    model_class(name)(small_config(name)).save_pretrained(tmp_path)
+    config = load_checkpoint(str(tmp_path)).config
+    resized = adapter_for(config)
+    assert getattr(resized.config({"layers": [2]}, config), entry) == skipped
+    assert getattr(resized.config({"layers": [2, 0, 0]}, config), entry) == stacked
+
+
 def test_generic_refuses_a_model_without_repeated_layers():
     config = transformers.ResNetConfig(
         embedding_size=4, hidden_sizes=[4, 8], depths=[1, 1], architectures=["ResNetModel"]
@@ -107,9 +147,25 @@ def test_generic_refuses_a_model_without_repeated_layers():
         adapter_for(config)
 
 
+@pytest.mark.parametrize(
+    ("name", "tensor"),
+    [
+        ("XLM", r"transformer\.layer_norm1\.3"),
+        ("Flaubert", r"transformer\.layer_norm1\.3"),
+        ("Esm", r"esm\.contact_head\.regression"),
+    ],
+)
+def test_generic_refuses_a_model_of_which_more_changes_with_the_number_of_layers(name, tensor):
+    config = getattr(transformers, f"{name}Config")(
+        **SIZES, mask_token_id=5, architectures=[f"{name}ForSequenceClassification"]
+    )
+    with pytest.raises(ValueError, match=f"holds {tensor}.* beside its layers"):
+        adapter_for(config)
+
+
 def test_generic_refuses_layers_of_several_kinds():
     kinds = {"layer_types": ["sliding_attention", "full_attention", "full_attention"]}
-    config = transformers.Gemma2Config(**SIZES, **GEMMA | kinds)
+    config = small_config("Gemma2", **kinds)
     with pytest.raises(ValueError, match=r"several kinds \(layer_types: full_attention, sliding"):
         adapter_for(config)
 
