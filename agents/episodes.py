@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
+from merge_gym.files import JsonLines, read_lines
 from merge_gym.recipe import Recipe
-from merge_gym.studies.lines import JsonLines, read_lines
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class EpisodeRecord:
 
     Attributes:
         index: from 0.
-        reward: what the agent saw, reward wrappers included; the sum over the episode.
+        reward: what the agent saw; the sum over the episode.
         raw_reward: mean over tasks × 100 on the subset, or the penalty.
-        subset: which, or "full"; None for an invalid episode.
+        subset: which; -1 for the whole split, and for an invalid episode.
         depth: how many layers were taken.
         evaluation_cost: examples pushed through a whole model.
         scores: {task: metric in [0, 1]}; empty for an invalid episode.
@@ -36,7 +36,7 @@ class EpisodeRecord:
     index: int
     reward: float
     raw_reward: float
-    subset: int | str | None
+    subset: int
     depth: int
     evaluation_cost: int
     scores: dict[str, float]
@@ -44,12 +44,12 @@ class EpisodeRecord:
     seconds: float
 
     def to_dict(self) -> dict[str, Any]:
-        recipe = json.loads(self.recipe.to_json()) if self.recipe else None
+        recipe = self.recipe.to_dict() if self.recipe else None
         return vars(self) | {"recipe": recipe}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> EpisodeRecord:
-        recipe = Recipe.from_json(json.dumps(data["recipe"])) if data["recipe"] else None
+        recipe = Recipe.from_dict(data["recipe"]) if data["recipe"] else None
         return cls(**(data | {"recipe": recipe}))
 
 
@@ -62,19 +62,18 @@ class RecordEpisodes(gym.Wrapper):
     """Append each finished episode to a file, at once; the outermost wrapper.
 
     Args:
-        env: a ModelMerge environment with its reward wrappers.
-        file: the `episodes.jsonl` to append to.
-        keep: how many of the file's records to keep; the others are dropped.
+        env: a ModelMerge environment.
+        file: the `episodes.jsonl` to write; None keeps none.
 
     Attributes:
-        records: those kept and those added since.
+        records: the episodes so far.
         listeners: called with each new record.
     """
 
-    def __init__(self, env: gym.Env, file: Path, keep: int = 0) -> None:
+    def __init__(self, env: gym.Env, file: Path | None = None) -> None:
         super().__init__(env)
-        self._lines = JsonLines(file, keep)
-        self.records = [EpisodeRecord.from_dict(entry) for entry in self._lines.entries]
+        self._lines = None if file is None else JsonLines(file, fresh=True)
+        self.records: list[EpisodeRecord] = []
         self.listeners: list[Callable[[EpisodeRecord], None]] = []
         self._reward, self._started = 0.0, time.perf_counter()
 
@@ -95,12 +94,18 @@ class RecordEpisodes(gym.Wrapper):
 
     def close(self) -> None:
         """Close the file; the environment stays open."""
-        self._lines.close()
+        if self._lines is not None:
+            self._lines.close()
 
     def __enter__(self) -> RecordEpisodes:
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
     def _record(self, info: dict[str, Any]) -> None:
@@ -108,14 +113,15 @@ class RecordEpisodes(gym.Wrapper):
             index=len(self.records),
             reward=self._reward,
             raw_reward=info["raw_reward"],
-            subset=info.get("subset"),
+            subset=info["subset"],
             depth=info["depth"],
             evaluation_cost=info["evaluation_cost"],
-            scores=info.get("scores", {}),
-            recipe=info.get("recipe"),
+            scores=info["scores"] if info["scored"] else {},
+            recipe=self.env.get_wrapper_attr("recipe")() if info["scored"] else None,
             seconds=round(time.perf_counter() - self._started, 6),
         )
-        self._lines.append(record.to_dict())
+        if self._lines is not None:
+            self._lines.append(record.to_dict())
         self.records.append(record)
         for listener in self.listeners:
             listener(record)

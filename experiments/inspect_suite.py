@@ -129,10 +129,10 @@ def overview(bank: LayerBank) -> Table:
     layout = suite.pretrained.parameters.layout
     table = Table(title=f"{suite.name} ({suite.digest})", title_justify="left", show_header=False)
     table.add_row("model", f"{suite.pretrained.config.model_type}, {layout.size:,} parameters")
-    segments = ", ".join(f"{size} {name}" for name, size in bank.segments.items())
+    segments = ", ".join(f"{size} {name}" for name, size in bank.candidates.segments.items())
     table.add_row("segments", segments)
-    table.add_row("candidates", "\n".join(bank.candidates))
-    layers = sum(bank.segments.values())
+    table.add_row("candidates", "\n".join(bank.candidates.names))
+    layers = sum(bank.candidates.segments.values())
     recipes = (len(bank.candidates) + 1) ** layers
     table.add_row("recipes", f"{recipes:,} (each layer once or skipped; going back adds more)")
     for name, task in suite.tasks.items():

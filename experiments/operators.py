@@ -31,7 +31,7 @@ from experiments.measuring import Cost, measure
 from experiments.pictures import save
 from experiments.report import Row, reference_row
 from merge_gym import operators
-from merge_gym.evaluation import Scorer
+from merge_gym.evaluation.scorer import Scorer
 from merge_gym.files import replacing
 from merge_gym.merging.bank import LayerBank
 

@@ -18,11 +18,11 @@ from tqdm import tqdm
 from transformers import PretrainedConfig
 
 import agents
-from merge_gym.envs.model_merge import make_env
-from merge_gym.envs.vector import ModelMergeVectorEnv
-from merge_gym.evaluation import Evaluator, ReferenceEvaluator, Scorer
-from merge_gym.evaluation.engine import Counts
+from merge_gym.envs.making import make_vector_env
+from merge_gym.evaluation.engine import Counts, Evaluator
 from merge_gym.evaluation.products import convolve
+from merge_gym.evaluation.reference import ReferenceEvaluator
+from merge_gym.evaluation.scorer import Outcome, Request, Scorer
 from merge_gym.merging.assembly import assemble
 from merge_gym.merging.bank import LayerBank
 from merge_gym.models import Checkpoint, Layout, Parameters, adapter_for
@@ -30,6 +30,8 @@ from merge_gym.models.parameters import SHARED
 from merge_gym.models.weights import build, own_tensors
 from merge_gym.recipe import Recipe
 from merge_gym.spaces.episode import Episode
+from merge_gym.spaces.walk import Walk
+from merge_gym.studies.study import Study
 from merge_gym.suites import Split, Suite, Task
 
 Play = tuple[Recipe, int]
@@ -53,20 +55,19 @@ class Clock:
         self.wall += time.perf_counter() - wall
 
 
-class Clocked:
+class Clocked(Scorer):
     """A Scorer that measures the time another one takes."""
 
-    def __init__(self, evaluator: Scorer) -> None:
-        self.evaluator, self.clock = evaluator, Clock()
+    def __init__(self, scorer: Scorer) -> None:
+        self.scorer, self.clock = scorer, Clock()
+        self.tasks, self.subset_count = scorer.tasks, scorer.subset_count
 
-    def score(
-        self, recipe: Recipe, split: str = "search", subset: int | None = None
-    ) -> dict[str, float]:
+    def evaluate(self, requests: Sequence[Request]) -> list[Outcome]:
         with self.clock.running():
-            return self.evaluator.score(recipe, split, subset)
+            return self.scorer.evaluate(requests)
 
-    def cost(self, split: str = "search", subset: int | None = None) -> int:
-        return self.evaluator.cost(split, subset)
+    def cost(self, request: Request) -> int:
+        return self.scorer.cost(request)
 
 
 @dataclass(frozen=True)
@@ -88,16 +89,15 @@ def record(
     suite: Suite, policy: str, episodes: int, subsets: int, seed: int, directory: Path
 ) -> Recording:
     """Let an agent play and keep what it did."""
-    env = make_env(suite=suite, subsets=subsets, dar_horizon=episodes)
-    clocked = Clocked(env.unwrapped.evaluator)
-    env.unwrapped.evaluator = clocked
-    agent, whole = agents.make(policy, env, seed, directory), Clock()
-    with whole.running():
-        records = agent.search(episodes)
+    bank = LayerBank(suite)
+    clocked, whole = Clocked(Evaluator(bank, subsets)), Clock()
+    # Top 1: the final selection is not what is measured.
+    agent = agents.make(policy, episodes=episodes, top=1)
+    study = Study(Walk(bank.candidates), clocked, seed=seed, directory=directory)
+    with whole.running(), study:
+        agent.search(study)
     plays = [
-        (record.recipe, record.subset)
-        for record in records
-        if record.recipe is not None and isinstance(record.subset, int)
+        (trial.recipe, trial.subsets[0]) for trial in study.trials if trial.subsets is not None
     ]
     return Recording(plays, whole, clocked.clock)
 
@@ -141,8 +141,7 @@ def replay(
 
     Raises RuntimeError where two rewards differ.
     """
-    for source in bank.sources:
-        bank.parameters(source)
+    _merge(bank)
     reference, engine = ReferenceEvaluator(bank, subsets), Evaluator(bank, subsets)
     if cold:
         _warm_up(engine)
@@ -176,8 +175,7 @@ def subset_and_whole(
 ) -> tuple[Clock, Clock]:
     """The engine's time for the same recipes on the subsets they were played on and on the whole
     search split, a block with one and then with the other."""
-    for source in bank.sources:
-        bank.parameters(source)
+    _merge(bank)
     parts, whole = Evaluator(bank, subsets), Evaluator(bank, subsets)
     clocks = Clock(), Clock()
     for start in tqdm(range(0, len(plays), block), unit="block", disable=None, leave=False):
@@ -219,7 +217,7 @@ def exactness(bank: LayerBank, count: int, subsets: int = 10) -> Exactness:
         for task, metric in values.items():
             expected = reference.logits(recipe, task, subset=subset)
             classes = expected.argmax(-1)
-            labels = reference.subsets.labels(task, "search", subset)
+            labels = reference.examples.labels(task, "search", subset)
             unequal += int(((classes == labels).numpy() != (metric == 1)).sum())
             logits = engine.logits(recipe, task, subset=subset)
             deviation = max(deviation, float((logits - expected).abs().max()))
@@ -227,10 +225,16 @@ def exactness(bank: LayerBank, count: int, subsets: int = 10) -> Exactness:
     return Exactness(count, unequal, deviation, same)
 
 
+def _merge(bank: LayerBank) -> None:
+    """Merge every candidate, before a clock starts."""
+    for source in bank.candidates.sources:
+        bank.parameters(source)
+
+
 def _warm_up(engine: Evaluator) -> None:
     """Score all uniform recipes, so that modules and stems are there, and count from zero."""
-    for source in engine.bank.sources:
-        for subset in range(engine.subsets.count):
+    for source in engine.bank.candidates.sources:
+        for subset in range(engine.subset_count):
             engine.score(Recipe.uniform(source, engine.bank), subset=subset)
     engine.counts = Counts()
 
@@ -239,8 +243,8 @@ def _warm_up(engine: Evaluator) -> None:
 def layer_flops(bank: LayerBank) -> tuple[int, int]:
     """Floating-point operations of one example in a whole layer, and in a last layer."""
     adapter, task = bank.suite.adapter, next(iter(bank.suite.tasks))
-    segment = next(iter(bank.segments))
-    model = assemble(Recipe.uniform(bank.sources[0], bank), bank, task)
+    segment = next(iter(bank.candidates.segments))
+    model = assemble(Recipe.uniform(bank.candidates.sources[0], bank), bank, task)
     inputs = bank.suite.tasks[task].splits["search"][:1].inputs
     hidden, context = adapter.enter(model, segment, inputs, None)
     module = adapter.layers(model)[segment][0]
@@ -288,7 +292,7 @@ def memory(bank: LayerBank, episodes: int, budget: int, subsets: int = 10) -> Me
     """Score random episodes, stacking included, and look at the memory every tenth of them."""
     held = {
         bank.parameters(source).flat.data_ptr(): bank.parameters(source).flat.nbytes
-        for source in bank.sources
+        for source in bank.candidates.sources
     }
     gc.collect()
     before, samples = resident(), {}
@@ -303,11 +307,11 @@ def memory(bank: LayerBank, episodes: int, budget: int, subsets: int = 10) -> Me
 
 def random_recipe(bank: LayerBank, generator: np.random.Generator) -> Recipe:
     """The recipe of a uniformly random valid walk, skips and stacked layers included."""
-    sizes = tuple(bank.segments.values())
-    episode = Episode(len(bank.sources), sizes, max_steps=None)
+    sizes = tuple(bank.candidates.segments.values())
+    episode = Episode(len(bank.candidates.sources), sizes, max_steps=None)
     while not episode.ended:
         episode.step(int(generator.choice(np.flatnonzero(episode.mask()))))
-    return bank.recipe(episode.taken)
+    return bank.candidates.recipe(episode.taken)
 
 
 def resident() -> int:
@@ -318,7 +322,7 @@ def resident() -> int:
 
 def table_speed(file: Path, environments: int, steps: int = 500) -> float:
     """Episodes a second of CPU time that uniformly random actions finish on a table."""
-    env = ModelMergeVectorEnv(num_envs=environments, table=str(file))
+    env = make_vector_env(num_envs=environments, table=str(file))
     env.reset(seed=0)
     choices = np.random.default_rng(0).integers(
         env.single_action_space.n, size=(steps, environments)

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from statistics import fmean
 from typing import Any
 
 from rich.table import Table
 
-from merge_gym.evaluation import Scorer
+from merge_gym.evaluation.scorer import Scorer, mean_over_tasks
 from merge_gym.merging.bank import LayerBank, spec_name
 from merge_gym.recipe import Recipe, Source
-from merge_gym.spaces.candidates import Candidates
 
 SPLITS = ("search", "test")
-HEADINGS = {"expert": "expert ", "uniform": "", "found": "found by "}
+HEADINGS = {"expert": "expert ", "pretrained": "", "uniform": "", "found": "found by "}
+PRETRAINED = {"name": "task_arithmetic", "weight": 0.0}
+"""The pretrained model, as a merge."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class Row:
     """One model of the table.
 
     Attributes:
-        kind: `expert`, `uniform` (one operator for the whole model) or `found`.
+        kind: `expert`, `pretrained`, `uniform` (one operator for the whole model) or `found`.
         name: expert, operator or agent.
         source: what the whole model is made of, by value; None for a found recipe.
         search, test: {task: metric in [0, 1]} on the whole split.
@@ -38,31 +37,33 @@ class Row:
 
     def mean(self, split: str) -> float:
         """The mean over tasks."""
-        return fmean(getattr(self, split).values())
+        return mean_over_tasks(getattr(self, split))
 
 
 def reference_sources(bank: LayerBank, baselines: Iterable[Any]) -> dict[str, Source]:
     """{name: source} of the experts, the bank's operators and further uniform merges."""
-    names = dict(zip(bank.sources, bank.candidates, strict=True))
+    names = dict(zip(bank.candidates.sources, bank.candidates.names, strict=True))
+    names[bank.source(PRETRAINED)] = "pretrained"
     for spec in baselines:
         names.setdefault(bank.source(spec), spec_name(spec))
     return {name: source for source, name in names.items()}
 
 
-def reference_row(name: str, source: Source, bank: Candidates, evaluator: Scorer) -> Row:
+def reference_row(name: str, source: Source, bank: LayerBank, scorer: Scorer) -> Row:
     """Score the merge of every parameter by one source, those outside the layers included."""
-    recipe = dataclasses.replace(Recipe.uniform(source, bank), shared=source)
     kind = "expert" if source.kind == "expert" else "uniform"
-    return Row(kind, name, source.to_dict(), *_scores(recipe, evaluator))
+    if source == bank.source(PRETRAINED):
+        kind = "pretrained"
+    return Row(kind, name, source.to_dict(), *_scores(bank.uniform(source), scorer))
 
 
-def found_row(name: str, recipe: Recipe, evaluator: Scorer) -> Row:
+def found_row(name: str, recipe: Recipe, scorer: Scorer) -> Row:
     """Score what a search found."""
-    return Row("found", name, None, *_scores(recipe, evaluator))
+    return Row("found", name, None, *_scores(recipe, scorer))
 
 
-def _scores(recipe: Recipe, evaluator: Scorer) -> Iterable[dict[str, float]]:
-    return (evaluator.score(recipe, split) for split in SPLITS)
+def _scores(recipe: Recipe, scorer: Scorer) -> Iterable[dict[str, float]]:
+    return (scorer.score(recipe, split) for split in SPLITS)
 
 
 def rows_to_json(rows: Sequence[Row]) -> list[dict[str, Any]]:

@@ -107,11 +107,11 @@ def cold_plays(
     bank: LayerBank, count: int, subsets: int, generator: np.random.Generator
 ) -> list[Play]:
     """Random recipes of full depth on random subsets."""
-    layers = sum(bank.segments.values())
-    choices = generator.integers(len(bank.sources), size=(count, layers))
+    layers = sum(bank.candidates.segments.values())
+    choices = generator.integers(len(bank.candidates.sources), size=(count, layers))
     places = generator.integers(subsets, size=count)
     return [
-        (bank.recipe(list(enumerate(row))), place)
+        (bank.candidates.recipe(list(enumerate(row))), place)
         for row, place in zip(choices.tolist(), places.tolist(), strict=True)
     ]
 

@@ -23,8 +23,7 @@ from tqdm import tqdm
 
 import merge_gym
 from experiments.replaying import layer_flops, table_speed
-from merge_gym.evaluation import Evaluator
-from merge_gym.evaluation.engine import Counts
+from merge_gym.evaluation.engine import Counts, Evaluator
 from merge_gym.evaluation.table import (
     Table,
     count_recipes,
@@ -59,17 +58,19 @@ def tabulate(
     if others := [task.metric for task in tasks.values() if task.metric != "accuracy"]:
         raise ValueError(f"a table holds right and wrong, so accuracy; not {', '.join(others)}")
     labels = {name: task.splits["search"].labels.numpy() for name, task in tasks.items()}
-    total, layers = count_recipes(bank), sum(bank.segments.values())
+    total, layers = count_recipes(bank.candidates), sum(bank.candidates.segments.values())
     bits = {task: np.zeros((total, -(-len(of) // 8)), np.uint8) for task, of in labels.items()}
     done = _continue(bank, file, labels, bits)
     evaluator = Evaluator(bank)
     for index in range(done, total):
-        recipe = bank.recipe(decisions(index, len(bank.sources), layers))
+        recipe = bank.candidates.recipe(decisions(index, len(bank.candidates.sources), layers))
         for task, values in evaluator.values(recipe).items():
             bits[task][index] = np.packbits(values.astype(np.bool_))
         done = index + 1
         if done % every == 0 or done == total:
-            write_rows(file, bank, {task: rows[:done] for task, rows in bits.items()}, labels)
+            write_rows(
+                file, bank.candidates, {task: rows[:done] for task, rows in bits.items()}, labels
+            )
         report(done)
     return evaluator.counts
 
@@ -84,7 +85,7 @@ def _continue(
     if not file.exists():
         return 0
     candidates, rows, _ = read_rows(file)
-    Table(candidates, rows, labels, subsets=1).check_bank(bank)
+    Table(candidates, rows, labels, subsets=1).check_candidates(bank.candidates)
     done = 0
     for task, there in rows.items():
         done = len(there)
@@ -112,7 +113,7 @@ def main(config: DictConfig) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     try:
         bank = LayerBank(merge_gym.load_suite(config.suite), plain["operators"]["bank"])
-        with tqdm(total=count_recipes(bank), unit="recipe", smoothing=0.01) as bar:
+        with tqdm(total=count_recipes(bank.candidates), unit="recipe", smoothing=0.01) as bar:
             counts = tabulate(bank, file, report=lambda done: bar.update(done - bar.n))
     except (ValueError, FileNotFoundError) as error:
         raise SystemExit(f"error: {error}") from None

@@ -14,45 +14,64 @@ from gymnasium.envs.registration import register
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Evaluator": "merge_gym.evaluation",
+    "Evaluator": "merge_gym.evaluation.engine",
+    "Layer": "merge_gym.recipe",
     "LayerBank": "merge_gym.merging.bank",
     "ModelMergeEnv": "merge_gym.envs.model_merge",
     "ModelMergeVectorEnv": "merge_gym.envs.vector",
+    "Outcome": "merge_gym.evaluation.scorer",
     "Recipe": "merge_gym.recipe",
-    "ReferenceEvaluator": "merge_gym.evaluation",
+    "ReferenceEvaluator": "merge_gym.evaluation.reference",
+    "Request": "merge_gym.evaluation.scorer",
+    "Scorer": "merge_gym.evaluation.scorer",
     "Source": "merge_gym.recipe",
+    "Study": "merge_gym.studies.study",
     "Suite": "merge_gym.suites",
+    "Table": "merge_gym.evaluation.table",
     "export": "merge_gym.exports.checkpoints",
     "list_suites": "merge_gym.suites",
     "load_suite": "merge_gym.suites",
+    "load_table": "merge_gym.evaluation.table",
 }
-_MODULES = ("operators", "rewards")
+_MODULES = ("operators", "rewards", "spaces")
 
 __all__ = [
     "Evaluator",
+    "Layer",
     "LayerBank",
     "ModelMergeEnv",
     "ModelMergeVectorEnv",
+    "Outcome",
     "Recipe",
     "ReferenceEvaluator",
+    "Request",
+    "Scorer",
     "Source",
+    "Study",
     "Suite",
+    "Table",
     "__version__",
     "export",
     "list_suites",
     "load_suite",
+    "load_table",
     "operators",
     "rewards",
+    "spaces",
 ]
 
 if TYPE_CHECKING:
-    from merge_gym import operators, rewards
+    from merge_gym import operators, rewards, spaces
     from merge_gym.envs.model_merge import ModelMergeEnv
     from merge_gym.envs.vector import ModelMergeVectorEnv
-    from merge_gym.evaluation import Evaluator, ReferenceEvaluator
+    from merge_gym.evaluation.engine import Evaluator
+    from merge_gym.evaluation.reference import ReferenceEvaluator
+    from merge_gym.evaluation.scorer import Outcome, Request, Scorer
+    from merge_gym.evaluation.table import Table, load_table
     from merge_gym.exports.checkpoints import export
     from merge_gym.merging.bank import LayerBank
-    from merge_gym.recipe import Recipe, Source
+    from merge_gym.recipe import Layer, Recipe, Source
+    from merge_gym.studies.study import Study
     from merge_gym.suites import Suite, list_suites, load_suite
 
 
@@ -64,8 +83,12 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'merge_gym' has no attribute {name!r}")
 
 
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 register(
     id="ModelMerge-v0",
-    entry_point="merge_gym.envs.model_merge:make_env",
-    vector_entry_point="merge_gym.envs.vector:ModelMergeVectorEnv",
+    entry_point="merge_gym.envs.making:make_env",
+    vector_entry_point="merge_gym.envs.making:make_vector_env",
 )

@@ -5,159 +5,272 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import isfinite
 from operator import index
 from typing import TYPE_CHECKING, Any
 
-from merge_gym.spaces.episode import Episode
-
 if TYPE_CHECKING:
+    from merge_gym.merging.bank import LayerBank
     from merge_gym.spaces.candidates import Candidates
 
-FORMAT = "merge_gym.recipe/1"
+FORMAT = "merge_gym.recipe/2"
+FORMATS = ("merge_gym.recipe/1", FORMAT)
+
+WHOLE = "*"
+"""The part that stands for all components."""
+
+LAYER_COMPONENTS = ("attention", "mlp", "rest")
+SHARED_COMPONENTS = ("stem", "norm")
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where tensors come from: an expert as it is, or an operator with its hyper-parameters.
+    """Where tensors come from: an expert as it is, or an operator with its settings.
 
     `parameters` are sorted (name, value) pairs, so that equal sources are equal and hashable;
-    lists become tuples. An expert has none.
+    lists become tuples. An expert has none. `experts` are the experts that an operator merges, in
+    the suite's order; none for all of them.
     """
 
     kind: str
     name: str
     parameters: tuple[tuple[str, Any], ...] = ()
+    experts: tuple[str, ...] = ()
 
     @classmethod
     def expert(cls, name: str) -> Source:
         return cls("expert", name)
 
     @classmethod
-    def operator(cls, name: str, **parameters: Any) -> Source:
-        return cls("operator", name, tuple(sorted((k, _frozen(v)) for k, v in parameters.items())))
+    def operator(cls, name: str, experts: Iterable[str] = (), **parameters: Any) -> Source:
+        pairs = sorted((key, _frozen(value)) for key, value in parameters.items())
+        return cls("operator", name, tuple(pairs), tuple(experts))
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Source:
         if "expert" in data and len(data) == 1:
-            return cls.expert(data["expert"])
+            return cls.expert(_text(data["expert"]))
         if "operator" in data:
-            return cls.operator(
-                data["operator"], **{k: v for k, v in data.items() if k != "operator"}
-            )
-        raise ValueError(f"a source is {{'expert': name}} or {{'operator': name, …}}, got {data!r}")
+            given = {
+                key: value for key, value in data.items() if key not in ("operator", "experts")
+            }
+            experts = [_text(name) for name in data.get("experts", ())]
+            return cls.operator(_text(data["operator"]), experts, **given)
+        raise ValueError(
+            f"a source is {{'expert': name}} or {{'operator': name, …}}, got {_short(data)}"
+        )
 
     def to_dict(self) -> dict[str, Any]:
-        return {self.kind: self.name, **{name: _thawed(value) for name, value in self.parameters}}
+        data = {self.kind: self.name, **{name: _thawed(value) for name, value in self.parameters}}
+        return data | ({"experts": list(self.experts)} if self.experts else {})
 
     def __str__(self) -> str:
-        inside = ", ".join(f"{name}={_thawed(value)}" for name, value in self.parameters)
+        settings = [f"{name}={_thawed(value)}" for name, value in self.parameters]
+        inside = ", ".join(
+            [*settings, *(["experts=" + "+".join(self.experts)] * bool(self.experts))]
+        )
         return f"{self.name}({inside})" if inside else self.name
+
+
+Parts = tuple[tuple[str, Source], ...]
+"""One source for all, `(("*", source),)`, or one for each component."""
+
+
+def whole(source: Source) -> Parts:
+    """The parts of what comes from one source."""
+    return ((WHOLE, source),)
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer of the merged model: layer `index` (from 0, in its segment) of `source`."""
+    """One layer of the merged model.
+
+    Attributes:
+        index: which layer of its segment, from 0.
+        parts: one source, or one for each of `attention`, `mlp` and `rest`.
+        scale: factor of what the layer's branches (attention, mlp) add to the hidden states.
+        stream: factor of the layer's whole output.
+    """
 
     index: int
-    source: Source
+    parts: Parts
+    scale: float = 1.0
+    stream: float = 1.0
+
+    @classmethod
+    def of(cls, index: int, source: Source, scale: float = 1.0, stream: float = 1.0) -> Layer:
+        """A layer that is one source's throughout."""
+        return cls(index, whole(source), scale, stream)
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """The sources of its parts, in order."""
+        return tuple(source for _, source in self.parts)
+
+    @property
+    def source(self) -> Source:
+        """The source of all of it; ValueError where its components differ in that."""
+        if len(set(self.sources)) > 1:
+            raise ValueError(f"layer {self.index} has a source for each component: {self}")
+        return self.sources[0]
+
+    def __str__(self) -> str:
+        scales = f" ×{self.scale:.3g}" * (self.scale != 1) + f" ≫{self.stream:.3g}" * (
+            self.stream != 1
+        )
+        return f"{self.index}:{parts_text(self.parts)}{scales}"
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """The ordered layers of a merged model, with the source of each.
+    """The ordered layers of a merged model, with the sources of each.
 
     Attributes:
         suite: digest of the suite that the recipe was made for.
-        shared: source of the parameters outside the layers (embeddings, final norm).
+        shared: the source of the parameters outside the layers, or one each for the `stem`
+            (embeddings) and the `norm` after the last layer.
         segments: (segment name, its layers from the input to the output), in the model's order.
     """
 
     suite: str
-    shared: Source
+    shared: Parts
     segments: tuple[tuple[str, tuple[Layer, ...]], ...]
 
     @classmethod
-    def from_actions(cls, actions: Iterable[int], bank: Candidates) -> Recipe:
+    def from_actions(cls, actions: Iterable[int], bank: LayerBank | Candidates) -> Recipe:
         """Replay `actions` by the rules of the MDP and return what they build.
 
         Raises ValueError if the actions do not end a valid episode.
         """
-        sizes = tuple(bank.segments.values())
-        episode = Episode(len(bank.candidates), sizes, max_steps=None)
-        for position, action in enumerate(actions):
-            if episode.ended:
-                raise ValueError(f"the episode ended before action {position}; nothing may follow")
-            episode.step(action)
-        if not episode.complete:
-            raise ValueError(
-                f"the actions do not build a model: the episode stands at layer {episode.cursor} "
-                f"of {sum(sizes)}{' and is invalid' if episode.ended else ''}"
-            )
-        return bank.recipe(episode.taken)
+        candidates: Candidates = getattr(bank, "candidates", bank)
+        return candidates.walk(actions)
 
     @classmethod
-    def uniform(cls, source: str | Mapping[str, Any] | Source, bank: Candidates) -> Recipe:
-        """The recipe that takes every layer, in order, from one expert or operator."""
-        chosen = bank.source(source)
-        segments = tuple(
-            (segment, tuple(Layer(index, chosen) for index in range(size)))
-            for segment, size in bank.segments.items()
-        )
-        return cls(bank.digest, bank.shared, segments)
+    def uniform(cls, source: str | Mapping[str, Any] | Source, bank: LayerBank) -> Recipe:
+        """The whole model from one expert or operator: every layer, in order, and all that is
+        shared. (With the bank's own shared parameters: `bank.candidates.repeated`.)"""
+        return bank.uniform(source)
 
     @property
     def depth(self) -> int:
         """Number of layers over all segments."""
         return sum(len(layers) for _, layers in self.segments)
 
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """Every source that it takes, each once."""
+        layers = (layer for _, layers in self.segments for layer in layers)
+        taken = [source for layer in layers for source in layer.sources]
+        return tuple(dict.fromkeys([*taken, *(source for _, source in self.shared)]))
+
     def to_json(self) -> str:
         """The recipe as JSON text; `from_json` gives an equal recipe back."""
-        data = {
+        return json.dumps(self.to_dict(), indent=2)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The recipe as JSON values."""
+        return {
             "format": FORMAT,
             "suite": self.suite,
-            "shared": self.shared.to_dict(),
+            "shared": _parts_to_dict(self.shared),
             "segments": {
-                name: [{"layer": layer.index, **layer.source.to_dict()} for layer in layers]
-                for name, layers in self.segments
+                name: [_layer_to_dict(layer) for layer in layers] for name, layers in self.segments
             },
         }
-        return json.dumps(data, indent=2)
 
     @classmethod
     def from_json(cls, text: str) -> Recipe:
-        """Read a recipe written by `to_json`; ValueError if the text is none."""
+        """Read a recipe written by `to_json`, of this format or an earlier one; ValueError if the
+        text is none."""
         try:
             data = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise ValueError(f"a recipe is JSON text, this is not: {error}") from None
-        if not isinstance(data, dict) or data.get("format") != FORMAT:
+        return cls.from_dict(data)
+
+    @classmethod
+    def from_dict(cls, data: Any) -> Recipe:
+        """The recipe of the values that `to_dict` gives; ValueError if they are none."""
+        if not isinstance(data, dict) or data.get("format") not in FORMATS:
             found = data.get("format") if isinstance(data, dict) else type(data).__name__
-            raise ValueError(f"expected a recipe of format {FORMAT!r}, got {found!r}")
+            raise ValueError(f"expected a recipe of format {FORMAT!r}, got {_short(found)}")
         try:
             segments = tuple(
-                (name, tuple(_layer(entry) for entry in layers))
+                (name, tuple(_layer_from_dict(entry) for entry in layers))
                 for name, layers in data["segments"].items()
             )
-            return cls(data["suite"], Source.from_dict(data["shared"]), segments)
+            shared = _parts_from_dict(data["shared"], SHARED_COMPONENTS)
+            return cls(_text(data["suite"]), shared, segments)
         except KeyError as error:
             raise ValueError(f"the recipe lacks the field {error}") from None
-        except (AttributeError, TypeError) as error:
+        except (AttributeError, TypeError, RecursionError) as error:
             raise ValueError(f"the recipe is not as to_json writes it: {error}") from None
 
     def __str__(self) -> str:
         return " | ".join(
-            f"{name}: " + " → ".join(f"{layer.index}:{layer.source}" for layer in layers)
-            for name, layers in self.segments
+            f"{name}: " + " → ".join(map(str, layers)) for name, layers in self.segments
         )
 
 
-def _layer(entry: Mapping[str, Any]) -> Layer:
-    source = {key: value for key, value in entry.items() if key != "layer"}
-    return Layer(index(entry["layer"]), Source.from_dict(source))
+def parts_text(parts: Parts) -> str:
+    """The parts in a few words."""
+    if len(parts) == 1:
+        return str(parts[0][1])
+    return "[" + " ".join(f"{component}={source}" for component, source in parts) + "]"
+
+
+def _parts_to_dict(parts: Parts) -> dict[str, Any]:
+    if parts[0][0] == WHOLE:
+        return parts[0][1].to_dict()
+    return {"parts": {component: source.to_dict() for component, source in parts}}
+
+
+def _parts_from_dict(data: Mapping[str, Any], components: tuple[str, ...]) -> Parts:
+    if "parts" not in data:
+        return whole(Source.from_dict(data))
+    given = data["parts"]
+    if len(data) > 1 or set(given) != set(components):
+        raise ValueError(
+            f"parts name a source for each of {', '.join(components)}, got {_short(data)}"
+        )
+    return tuple((component, Source.from_dict(given[component])) for component in components)
+
+
+def _layer_to_dict(layer: Layer) -> dict[str, Any]:
+    factors = {"scale": layer.scale, "stream": layer.stream}
+    changed = {name: factor for name, factor in factors.items() if factor != 1}
+    return {"layer": layer.index, **changed, **_parts_to_dict(layer.parts)}
+
+
+def _layer_from_dict(entry: Mapping[str, Any]) -> Layer:
+    source = {k: v for k, v in entry.items() if k not in ("layer", "scale", "stream")}
+    factors = [_factor(entry.get(name, 1.0)) for name in ("scale", "stream")]
+    return Layer(index(entry["layer"]), _parts_from_dict(source, LAYER_COMPONENTS), *factors)
+
+
+def _factor(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+        raise ValueError(f"a scale is a finite number, got {_short(value)}")
+    return float(value)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"a name is a text, got {_short(value)}")
+    return value
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}…"
 
 
 def _frozen(value: Any) -> Any:
-    return tuple(_frozen(item) for item in value) if isinstance(value, list | tuple) else value
+    if isinstance(value, list | tuple):
+        return tuple(_frozen(item) for item in value)
+    if value is None or isinstance(value, str | int | float):
+        return value
+    raise ValueError(f"a setting is a number, a text or a list of them, got {_short(value)}")
 
 
 def _thawed(value: Any) -> Any:

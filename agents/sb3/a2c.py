@@ -10,7 +10,7 @@ import stable_baselines3
 
 from agents.agent import agent
 from agents.sb3.on_policy import OnPolicyAgent, TwoLearningRates
-from merge_gym.operators import Range
+from merge_gym.settings import Range
 
 
 class A2CTwoRates(TwoLearningRates, stable_baselines3.A2C):
@@ -42,7 +42,7 @@ class A2C(OnPolicyAgent):
     entropy_coefficient: Annotated[float, Range(0)] = 1e-4
     max_grad_norm: Annotated[float, Range(0)] = 0.5
 
-    def model(self, env: gym.Env, n_steps: int) -> TwoLearningRates:
+    def model(self, env: gym.Env, n_steps: int, seed: int) -> TwoLearningRates:
         model = A2CTwoRates(
             "MlpPolicy",
             env,
@@ -54,7 +54,7 @@ class A2C(OnPolicyAgent):
             vf_coef=self.value_coefficient,
             ent_coef=self.entropy_coefficient,
             max_grad_norm=self.max_grad_norm,
-            seed=self.seed,
+            seed=seed,
             device="cpu",
         )
         model.split_optimizer(self.critic_learning_rate)

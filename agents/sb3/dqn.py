@@ -7,22 +7,22 @@ from typing import Annotated
 
 import stable_baselines3
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import configure
 
-from agents.agent import Agent, agent
+from agents.agent import agent
 from agents.episodes import RecordEpisodes
+from agents.in_environment import InEnvironment
 from agents.sb3.greedy import greedy_recipe
-from merge_gym.operators import Range
+from agents.sb3.logging import logger
+from merge_gym.envs.model_merge import ModelMergeEnv
 from merge_gym.recipe import Recipe
+from merge_gym.settings import Range
+from merge_gym.studies.study import Study
 
 
 @agent("dqn")
 @dataclass
-class DQN(Agent):
+class DQN(InEnvironment):
     """Deep Q-learning (Mnih et al., 2015) through Stable-Baselines3.
-
-    A killed run plays everything again from the journal: that is cheaper than a replay buffer in
-    every checkpoint.
 
     Args:
         learning_rate: of the Q-network, two layers of 64.
@@ -42,27 +42,29 @@ class DQN(Agent):
     exploration_fraction: Annotated[float, Range(0, 1)] = 0.5
     exploration_final: Annotated[float, Range(0, 1)] = 0.05
 
-    def play(self, env: RecordEpisodes, episodes: int) -> None:
-        max_steps = env.unwrapped.start.max_steps
+    def play(self, env: RecordEpisodes, core: ModelMergeEnv, study: Study) -> None:
+        steps = self.episodes * core.max_steps
         self._model = stable_baselines3.DQN(
             "MlpPolicy",
             env,
             learning_rate=self.learning_rate,
-            buffer_size=episodes * max_steps,
+            buffer_size=steps,
             batch_size=self.batch_size,
             learning_starts=self.learning_starts,
             train_freq=1,
             target_update_interval=self.target_update_interval,
             gamma=self.gamma,
-            seed=self.seed,
+            seed=study.seed,
             device="cpu",
         )
-        self._model.exploration_schedule = lambda _: self._exploration(len(env.records) / episodes)
-        self._model.set_logger(configure(str(self.directory / "tensorboard"), ["tensorboard"]))
-        self._model.learn(episodes * max_steps, StopAfter(episodes, env), log_interval=4)
+        self._model.exploration_schedule = lambda _: self._exploration(
+            len(env.records) / self.episodes
+        )
+        self._model.set_logger(logger(study))
+        self._model.learn(steps, StopAfter(self.episodes, env), log_interval=4)
 
-    def greedy_recipe(self) -> Recipe | None:
-        return greedy_recipe(self._model, self.env)
+    def greedy_recipe(self, env: ModelMergeEnv) -> Recipe | None:
+        return greedy_recipe(self._model, env)
 
     def _exploration(self, progress: float) -> float:
         """The probability of a random action, falling in a straight line from 1."""

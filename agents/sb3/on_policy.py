@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 import gymnasium as gym
@@ -13,15 +12,16 @@ import torch
 from sb3_contrib.common.maskable.buffers import MaskableRolloutBuffer
 from sb3_contrib.common.maskable.utils import get_action_masks
 from stable_baselines3.common.buffers import RolloutBuffer
-from stable_baselines3.common.logger import configure
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
-from agents.agent import EPISODES, Agent
-from agents.episodes import EpisodeRecord, RecordEpisodes, read_episodes
-from agents.sb3.checkpoint import Checkpoint
+from agents.episodes import EpisodeRecord, RecordEpisodes
+from agents.in_environment import InEnvironment
 from agents.sb3.greedy import greedy_recipe
-from merge_gym.operators import Range
+from agents.sb3.logging import logger
+from merge_gym.envs.model_merge import ModelMergeEnv
 from merge_gym.recipe import Recipe
+from merge_gym.settings import Range
+from merge_gym.studies.study import Study
 
 
 class TwoLearningRates(OnPolicyAlgorithm):
@@ -49,10 +49,8 @@ class TwoLearningRates(OnPolicyAlgorithm):
 
 
 @dataclass
-class OnPolicyAgent(Agent):
-    """Collects whole episodes, updates, writes a checkpoint; a killed run goes on from the last.
-
-    TensorBoard files come under `tensorboard/`.
+class OnPolicyAgent(InEnvironment):
+    """Collects whole episodes and updates. TensorBoard files come under `tensorboard/`.
 
     Args:
         episodes_per_update: episodes between two updates, whatever their length.
@@ -61,37 +59,22 @@ class OnPolicyAgent(Agent):
     episodes_per_update: Annotated[int, Range(1)] = 4
 
     @abstractmethod
-    def model(self, env: gym.Env, n_steps: int) -> TwoLearningRates:
+    def model(self, env: gym.Env, n_steps: int, seed: int) -> TwoLearningRates:
         """A fresh model whose rollout buffer has room for `n_steps` steps."""
 
-    def play(self, env: RecordEpisodes, episodes: int) -> None:
-        max_steps = env.unwrapped.start.max_steps
-        self._model = self.model(env, self.episodes_per_update * max_steps)
-        self._model.set_logger(configure(str(self.directory / "tensorboard"), ["tensorboard"]))
-        self._model.learn(total_timesteps=0)  # sets up logging and counters, seeds the environment
-        if env.records:
-            Checkpoint.read(self._checkpoint).restore(self._model, env)
-        while len(env.records) < episodes:
-            collect_episodes(
-                self._model, min(self.episodes_per_update, episodes - len(env.records))
-            )
-            _log(self._model, env.records)
-            self._model.train()
-            Checkpoint.take(self._model, env, len(env.records)).write(self._checkpoint)
+    def play(self, env: RecordEpisodes, core: ModelMergeEnv, study: Study) -> None:
+        model = self.model(env, self.episodes_per_update * core.max_steps, study.seed)
+        self._model = model
+        model.set_logger(logger(study))
+        model.learn(total_timesteps=0)  # sets up logging and counters, seeds the environment
+        while len(env.records) < self.episodes:
+            left = self.episodes - len(env.records)
+            collect_episodes(model, min(self.episodes_per_update, left))
+            _log(model, env.records)
+            model.train()
 
-    def kept(self) -> int:
-        """The episodes before the checkpoint; none if their records are lost."""
-        if not self._checkpoint.exists():
-            return 0
-        kept = Checkpoint.read(self._checkpoint).episodes
-        return kept if len(read_episodes(self.directory / EPISODES)) >= kept else 0
-
-    def greedy_recipe(self) -> Recipe | None:
-        return greedy_recipe(self._model, self.env)
-
-    @property
-    def _checkpoint(self) -> Path:
-        return self.directory / "checkpoint.safetensors"
+    def greedy_recipe(self, env: ModelMergeEnv) -> Recipe | None:
+        return greedy_recipe(self._model, env)
 
 
 def collect_episodes(model: OnPolicyAlgorithm, count: int) -> None:

@@ -11,7 +11,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from agents.agent import agent
 from agents.sb3.on_policy import OnPolicyAgent, TwoLearningRates
-from merge_gym.operators import Range
+from merge_gym.settings import Range
 
 
 class PPOTwoRates(TwoLearningRates, stable_baselines3.PPO):
@@ -53,7 +53,7 @@ class PPO(OnPolicyAgent):
 
     algorithm: ClassVar[type[OnPolicyAlgorithm]] = PPOTwoRates
 
-    def model(self, env: gym.Env, n_steps: int) -> TwoLearningRates:
+    def model(self, env: gym.Env, n_steps: int, seed: int) -> TwoLearningRates:
         model = self.algorithm(
             "MlpPolicy",
             env,
@@ -68,7 +68,7 @@ class PPO(OnPolicyAgent):
             vf_coef=self.value_coefficient,
             ent_coef=self.entropy_coefficient,
             max_grad_norm=self.max_grad_norm,
-            seed=self.seed,
+            seed=seed,
             device="cpu",
         )
         model.split_optimizer(self.critic_learning_rate)

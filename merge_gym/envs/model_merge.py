@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+import math
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -14,22 +13,21 @@ from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
 from merge_gym.envs.rendering import draw_map, write_map
-from merge_gym.evaluation import Evaluator
+from merge_gym.evaluation.scorer import Outcome, Request, Scorer
 from merge_gym.evaluation.subsets import SubsetSchedule
-from merge_gym.evaluation.table import Table, load_table
-from merge_gym.merging.bank import LayerBank
 from merge_gym.recipe import Recipe
-from merge_gym.rewards import DynamicAverage, DynamicAverageReward
+from merge_gym.rewards import Plain, Reward
 from merge_gym.spaces.candidates import Candidates
 from merge_gym.spaces.episode import Episode
-from merge_gym.suites import Suite, load_suite
 
-if TYPE_CHECKING:
-    from merge_gym.evaluation import Scorer
+NONE = -1
+"""What stands in infos where there is no subset or no position."""
 
 
 class ModelMergeEnv(gym.Env[NDArray[np.float32], np.int64]):
     """Merge N experts layer by layer with M operators (Reinforced Model Merging, sections II-B, C).
+
+    `gym.make("ModelMerge-v0", …)` opens a suite or a table and makes one (`merge_gym.envs.making`).
 
     Observation:
         The merging map, float32 of shape ((M+N)·L,), row-major: how often each source was taken at
@@ -41,34 +39,38 @@ class ModelMergeEnv(gym.Env[NDArray[np.float32], np.int64]):
         N+M skips the layer; N+M+1 goes back to the previous one, so that it can be stacked again.
 
     Reward:
-        0 before the end; then the mean over tasks of the task's metric × 100 on this episode's
-        subset of the search split, or `invalid_reward`.
+        0 before the end; then what `reward` makes of the tasks' metrics on this episode's subset of
+        the search split, or `invalid_reward`.
 
     Termination:
         The cursor passes the last layer (the recipe is scored); or, invalid: back at the first
         layer, `max_steps` spent, more than `max_depth` layers taken. An episode is never truncated.
 
     Info:
-        Always `action_mask`, int8 of shape (N+M+2,). At the end also `raw_reward`, `depth` and
-        `evaluation_cost` (examples pushed through a whole model); of a scored episode `recipe`,
-        `scores` ({task: fraction}), `subset`, and `pass_position` (how many episodes were scored
-        before in this pass over the subsets; None where `reset` was asked for a subset).
+        The same keys at every step:
+
+        - `action_mask`: int8, shape (N+M+2,), 1 for each allowed action;
+        - `taken`: int64, shape (max_steps,): the layers taken so far, in order, each as layer ·
+          (N+M) + source; -1 for the rest (`recipe_of` reads it);
+        - `depth`: how many these are;
+        - `scored`: whether the episode has just ended with a score; only then do the following say
+          anything: `scores` ({task: metric in [0, 1]}, else 0), `raw_reward` (the mean over tasks ×
+          100; of an invalid episode the penalty; else 0), `subset` (-1: the whole split),
+          `pass_position` (how many episodes were scored before in this pass over the subsets; -1
+          where `reset` was asked for a subset), `evaluation_cost` (examples pushed through a whole
+          model).
+
+        The recipe itself is `env.get_wrapper_attr("recipe")()`.
 
     Args:
-        suite: a shipped suite's name, a path to a suite file, or a Suite.
-        operators: names or `{"name": …, hyper-parameters}`; None for the suite's own bank.
-        subsets: S, in how many slices the search split is dealt.
+        candidates: what actions choose from.
+        scorer: what scores the recipes.
+        reward: what is told of a scored episode; None for the plain reward.
         observe_cursor: append the cursor's one-hot, which makes the process fully observable.
         max_steps: step budget; None for 4·L.
         max_depth: depth budget; None for no bound of its own.
         invalid_reward: the reward of an invalid episode.
-        device: where recipes are scored.
-        evaluation: further settings of `Evaluator`: `cache_bytes`, `dtype`, `placement`.
-        mapped: whether weights lie in mapped files, as `load_suite` takes it; of no matter where
-            `suite` is a Suite.
-        table: a file of `merge_gym.evaluation.table` with the scores of all recipes without
-            stacking; no model is then opened, going back is invalid, and `suite` may be None
-            (otherwise the table must be that suite's).
+        stacking: whether going back is allowed at all; a table knows no stacked recipes.
         render_mode: `ansi` (text), `rgb_array` (picture), `human` (text, printed at every step).
 
     Example:
@@ -76,50 +78,34 @@ class ModelMergeEnv(gym.Env[NDArray[np.float32], np.int64]):
         >>> env = gym.make("ModelMerge-v0", suite="fashion-halves-0")
         >>> observation, info = env.reset(seed=0)
         >>> observation, reward, terminated, truncated, info = env.step(0)
-        >>> float(reward), terminated
-        (0.0, False)
+        >>> float(reward), terminated, info["taken"][:2].tolist()
+        (0.0, False, [0, -1])
     """
 
     metadata: dict[str, Any] = {"render_modes": ["ansi", "rgb_array", "human"], "render_fps": 4}
 
     def __init__(
         self,
-        suite: str | Suite | None = None,
-        operators: Sequence[str | Mapping[str, Any]] | None = None,
-        subsets: int = 10,
+        candidates: Candidates,
+        scorer: Scorer,
+        reward: Reward | None = None,
         observe_cursor: bool = False,
         max_steps: int | None = None,
         max_depth: int | None = None,
         invalid_reward: float = -10.0,
-        device: str = "cpu",
-        evaluation: Mapping[str, Any] | None = None,
-        mapped: bool | None = None,
-        table: str | Path | None = None,
+        stacking: bool = True,
         render_mode: str | None = None,
     ) -> None:
-        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
-            raise ValueError(
-                f"render_mode is one of {self.metadata['render_modes']}, got {render_mode!r}"
-            )
-        _check_budget("max_steps", max_steps)
-        _check_budget("max_depth", max_depth)
-        self._suite = None if suite is None else _loaded(suite, mapped)
-        self.bank: Candidates
-        self.evaluator: Scorer
-        if table is None:
-            self.bank = LayerBank(self.suite, operators)
-            self.evaluator = Evaluator(self.bank, subsets, device, **(evaluation or {}))
-        else:
-            self.bank = self.evaluator = _open_table(table, self._suite, operators, subsets)
-        sizes = tuple(self.bank.segments.values())
+        check_settings(observe_cursor, max_steps, max_depth, invalid_reward, render_mode)
+        self.candidates, self.scorer = candidates, scorer
+        self.reward = Plain() if reward is None else reward
         self.start = Episode(
-            len(self.bank.candidates),
-            sizes,
-            max_steps=4 * sum(sizes) if max_steps is None else max_steps,
+            len(candidates),
+            tuple(candidates.segments.values()),
+            max_steps=4 * candidates.depth if max_steps is None else max_steps,
             max_depth=max_depth,
-            stacking=table is None,
+            stacking=stacking,
         )
-        self.subsets = subsets
         self.observe_cursor = observe_cursor
         self.invalid_reward = float(invalid_reward)
         self.render_mode = render_mode
@@ -129,22 +115,36 @@ class ModelMergeEnv(gym.Env[NDArray[np.float32], np.int64]):
         self.schedule: SubsetSchedule | None = None
         self._asked: int | str | None = None
 
+    @property
+    def subsets(self) -> int:
+        """S, in how many subsets the search split is dealt."""
+        return self.scorer.subset_count
+
+    @property
+    def max_steps(self) -> int:
+        """The step budget."""
+        assert self.start.max_steps is not None
+        return self.start.max_steps
+
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
         """Begin an episode.
 
         Args:
-            seed: makes everything that follows reproducible, the subset order included.
+            seed: makes everything that follows reproducible, the subset order and the reward's
+                memory included.
             options: `{"subset": "full"}` scores this episode on the whole search split,
                 `{"subset": s}` on subset s; neither advances the pass over the subsets.
         """
         self._asked = self.checked_options(options or {})
         super().reset(seed=seed)
+        if seed is not None:
+            self.reward.clear()
         if seed is not None or self.schedule is None:
             self.schedule = SubsetSchedule(self.subsets, self.np_random)
         self.episode = self.start.copy()
-        return self._observation(), {"action_mask": self.action_masks()}
+        return self._observation(), self._info(self.episode)
 
     def step(
         self, action: np.int64
@@ -157,16 +157,14 @@ class ModelMergeEnv(gym.Env[NDArray[np.float32], np.int64]):
                 f"an action is an integer from 0 to {self.action_space.n - 1}, got {action!r}"
             )
         episode.step(int(action))
-        reward, info = self._outcome(episode) if episode.ended else (0.0, {})
-        info["action_mask"] = self.action_masks()
+        reward, info = 0.0, self._info(episode)
+        if episode.invalid:
+            reward = info["raw_reward"] = self.invalid_reward
+        elif episode.complete:
+            reward = self._score(info)
         if self.render_mode == "human":
-            print(write_map(self.merging_map, self.bank, episode.cursor))
+            print(write_map(self.merging_map, self.candidates, episode.cursor))
         return self._observation(), reward, episode.ended, False, info
-
-    @property
-    def suite(self) -> Suite:
-        """The suite; ValueError where the environment was made from a table alone."""
-        return _loaded(self._suite)
 
     @property
     def merging_map(self) -> NDArray[np.float32]:
@@ -179,12 +177,18 @@ class ModelMergeEnv(gym.Env[NDArray[np.float32], np.int64]):
 
     def recipe(self) -> Recipe:
         """The recipe of the layers taken so far."""
-        return self.bank.recipe(self._begun().taken)
+        return self.candidates.recipe(self._begun().taken)
+
+    def recipe_of(self, taken: NDArray[np.int64]) -> Recipe:
+        """The recipe that `info["taken"]` spells."""
+        return recipe_of(taken, self.candidates)
 
     def fork(self) -> ModelMergeEnv:
-        """A copy of this environment with its episode in flight; bank and evaluator are shared."""
+        """A copy of this environment with its episode in flight, and with the reward's memory as it
+        is now; candidates and scorer are shared."""
         fork = copy.copy(self)
         fork.episode = copy.deepcopy(self.episode)
+        fork.reward = copy.deepcopy(self.reward)
         fork.np_random = copy.deepcopy(self.np_random)
         if self.schedule is not None:
             fork.schedule = copy.copy(self.schedule)
@@ -194,31 +198,65 @@ class ModelMergeEnv(gym.Env[NDArray[np.float32], np.int64]):
     def render(self) -> str | NDArray[np.uint8] | None:
         """The merging map as text (`ansi`) or as a picture, uint8 of shape (H, W, 3)."""
         if self.render_mode == "rgb_array":
-            return draw_map(self.merging_map, self.bank, self._begun().cursor)
+            return draw_map(self.merging_map, self.candidates, self._begun().cursor)
         if self.render_mode == "ansi":
-            return write_map(self.merging_map, self.bank, self._begun().cursor)
+            return write_map(self.merging_map, self.candidates, self._begun().cursor)
         return None
 
-    def _outcome(self, episode: Episode) -> tuple[float, dict[str, Any]]:
-        info: dict[str, Any] = {"depth": episode.depth, "evaluation_cost": 0}
-        if episode.invalid:
-            return self.invalid_reward, info | {"raw_reward": self.invalid_reward}
+    def checked_options(self, options: dict[str, Any]) -> int | str | None:
+        """The subset that `reset` is asked for; ValueError if there is none such."""
+        subset = options.get("subset")
+        if set(options) - {"subset"} or not (
+            subset is None
+            or subset == "full"
+            or (isinstance(subset, int | np.integer) and 0 <= subset < self.subsets)
+        ):
+            raise ValueError(
+                f"reset takes options={{'subset': 'full'}} or a subset from 0 to "
+                f"{self.subsets - 1}, got {options!r}"
+            )
+        return subset
+
+    def _score(self, info: dict[str, Any]) -> float:
+        """Score the recipe that is complete, and say so in `info`; returns the reward."""
         assert self.schedule is not None
-        recipe = self.bank.recipe(episode.taken)
-        info["subset"] = self.schedule.current if self._asked is None else self._asked
-        info["pass_position"] = self.schedule.position if self._asked is None else None
-        subset = None if info["subset"] == "full" else info["subset"]
-        scores = self.evaluator.score(recipe, subset=subset)
-        if self._asked is None:
+        scheduled = self._asked is None
+        subset = self.schedule.current if self._asked is None else self._asked
+        outcome = self._outcome(None if subset == "full" else (int(subset),))
+        position = self.schedule.position if scheduled else None
+        if scheduled:
             self.schedule.advance()
-        reward = 100 * float(np.mean(list(scores.values())))
-        cost = self.evaluator.cost(subset=subset)
-        info |= {"recipe": recipe, "scores": scores, "raw_reward": reward, "evaluation_cost": cost}
-        return reward, info
+        info["scored"] = True
+        info["scores"] = outcome.scores
+        info["raw_reward"] = 100 * outcome.mean
+        info["subset"] = NONE if subset == "full" else int(subset)
+        info["pass_position"] = NONE if position is None else position
+        info["evaluation_cost"] = outcome.cost
+        return self.reward(outcome.scores, position)
+
+    def _outcome(self, subsets: tuple[int, ...] | None) -> Outcome:
+        return self.scorer.evaluate([Request(self.recipe(), subsets=subsets)])[0]
+
+    def _info(self, episode: Episode) -> dict[str, Any]:
+        taken = np.full(self.max_steps, NONE, np.int64)
+        if episode.taken:
+            pairs = np.array(episode.taken, np.int64)
+            taken[: len(pairs)] = pairs[:, 0] * episode.candidates + pairs[:, 1]
+        return {
+            "action_mask": episode.mask(),
+            "taken": taken,
+            "depth": episode.depth,
+            "scored": False,
+            "scores": dict.fromkeys(self.scorer.tasks, 0.0),
+            "raw_reward": 0.0,
+            "subset": NONE,
+            "pass_position": NONE,
+            "evaluation_cost": 0,
+        }
 
     def _observation_space(self) -> spaces.Box:
         cells = self.start.candidates * self.start.layers
-        high = np.full(cells, self.start.max_steps, np.float32)
+        high = np.full(cells, self.max_steps, np.float32)
         if self.observe_cursor:
             high = np.concatenate([high, np.ones(self.start.layers, np.float32)])
         return spaces.Box(np.zeros_like(high), high, dtype=np.float32)
@@ -242,55 +280,26 @@ class ModelMergeEnv(gym.Env[NDArray[np.float32], np.int64]):
             raise ResetNeeded("the episode has ended: call reset() before the next step()")
         return episode
 
-    def checked_options(self, options: dict[str, Any]) -> int | str | None:
-        """The subset that `reset` is asked for; ValueError if there is none such."""
-        subset = options.get("subset")
-        if set(options) - {"subset"} or not (
-            subset is None
-            or subset == "full"
-            or (isinstance(subset, int | np.integer) and 0 <= subset < self.subsets)
-        ):
-            raise ValueError(
-                f"reset takes options={{'subset': 'full'}} or a subset from 0 to "
-                f"{self.subsets - 1}, got {options!r}"
-            )
-        return subset
+
+def recipe_of(taken: NDArray[np.int64], candidates: Candidates) -> Recipe:
+    """The recipe that `info["taken"]` spells: layer · (N+M) + source for each layer taken, in
+    order; -1 for none."""
+    pairs = [divmod(int(number), len(candidates)) for number in taken if number != NONE]
+    return candidates.recipe(pairs)
 
 
-def make_env(
-    dar_scale: float = 0.8, dar_horizon: int = 700, **kwargs: Any
-) -> gym.Env[NDArray[np.float32], np.int64]:
-    """What the registered id makes: ModelMergeEnv with the dynamic average reward on top.
-
-    Args:
-        dar_scale: λ of the dynamic average reward; 0 leaves the wrapper out.
-        dar_horizon: its T_max, the planned number of scored episodes.
-        **kwargs: the arguments of ModelMergeEnv.
-    """
-    DynamicAverage(dar_scale, dar_horizon)  # refuses bad settings before the suite is loaded
-    env = ModelMergeEnv(**kwargs)
-    return DynamicAverageReward(env, dar_scale, dar_horizon) if dar_scale else env
-
-
-def _loaded(suite: str | Suite | None, mapped: bool | None = None) -> Suite:
-    if suite is None:
-        raise ValueError("give suite=, a suite's name or file, or table=, a table of its scores")
-    return suite if isinstance(suite, Suite) else load_suite(suite, mapped)
-
-
-def _open_table(
-    table: str | Path,
-    suite: Suite | None,
-    operators: Sequence[str | Mapping[str, Any]] | None,
-    subsets: int,
-) -> Table:
-    """The table, checked against suite and operators where these are given."""
-    opened = load_table(table, subsets)
-    if suite is not None:
-        opened.check_bank(LayerBank(suite, opened.operators if operators is None else operators))
-    return opened
-
-
-def _check_budget(name: str, given: int | None) -> None:
-    if given is not None and not (isinstance(given, int) and given >= 1):
-        raise ValueError(f"{name} is a whole number of at least 1, or None, got {given!r}")
+def check_settings(
+    observe_cursor: Any, max_steps: Any, max_depth: Any, invalid_reward: Any, render_mode: Any
+) -> None:
+    """ValueError for a setting of another kind or out of range."""
+    if not isinstance(observe_cursor, bool):
+        raise ValueError(f"observe_cursor is true or false, got {observe_cursor!r}")
+    for name, given in {"max_steps": max_steps, "max_depth": max_depth}.items():
+        whole = isinstance(given, int) and not isinstance(given, bool)
+        if given is not None and not (whole and given >= 1):
+            raise ValueError(f"{name} is a whole number of at least 1, or None, got {given!r}")
+    if not isinstance(invalid_reward, int | float) or not math.isfinite(invalid_reward):
+        raise ValueError(f"invalid_reward is a finite number, got {invalid_reward!r}")
+    modes = ModelMergeEnv.metadata["render_modes"]
+    if render_mode is not None and render_mode not in modes:
+        raise ValueError(f"render_mode is one of {modes}, got {render_mode!r}")

@@ -1,4 +1,4 @@
-"""Memory of what was computed before: activations in a slab, scores by recipe."""
+"""Memory of hidden states that were computed before: a slab."""
 
 from __future__ import annotations
 
@@ -6,12 +6,9 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -89,32 +86,3 @@ class ActivationCache:
 
     def _columns(self, shape: torch.Size) -> Tensor:
         return self.slab[:, : shape[1:].numel()]
-
-
-class Memo(Generic[T]):
-    """Values by key, up to a number of bytes in all; the least recently used make room."""
-
-    def __init__(self, budget: int) -> None:
-        self.budget = budget
-        self._used = 0
-        self._values: OrderedDict[Hashable, tuple[T, int]] = OrderedDict()
-
-    def get(self, key: Hashable) -> T | None:
-        """What was put under `key`; None if it is not there."""
-        if key not in self._values:
-            return None
-        self._values.move_to_end(key)
-        return self._values[key][0]
-
-    def put(self, key: Hashable, value: T, size: int) -> None:
-        """Keep `value`, which takes `size` bytes."""
-        self._values[key] = (value, size)
-        self._used += size
-        while self._used > self.budget:
-            _, (_, freed) = self._values.popitem(last=False)
-            self._used -= freed
-
-    def clear(self) -> None:
-        """Forget everything."""
-        self._values.clear()
-        self._used = 0

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from merge_gym.evaluation.sequences import end_to_end
-from merge_gym.evaluation.subsets import Subsets
+from merge_gym.evaluation.subsets import Examples
 
 
 @dataclass(frozen=True)
@@ -51,12 +51,12 @@ class Chunks:
     """Deals the examples of tasks into chunks.
 
     Args:
-        subsets: the examples by split and subset.
+        examples: by split and subset.
         device, dtype: where and in what precision models are called with them.
     """
 
-    def __init__(self, subsets: Subsets, device: torch.device, dtype: torch.dtype) -> None:
-        self._subsets = subsets
+    def __init__(self, examples: Examples, device: torch.device, dtype: torch.dtype) -> None:
+        self._examples = examples
         self._device, self._dtype = device, dtype
         self._dealt: dict[tuple[str, str, int | None, int], list[Chunk]] = {}
 
@@ -64,7 +64,7 @@ class Chunks:
         """All examples in order, `size` at a time; the last chunk may be smaller."""
         key = (task, split, subset, size)
         if key not in self._dealt:
-            examples = len(self._subsets.labels(task, split, subset))
+            examples = self._examples.size(task, split, subset)
             self._dealt[key] = [
                 Chunk(task, split, subset, start, min(start + size, examples))
                 for start in range(0, examples, size)
@@ -74,29 +74,34 @@ class Chunks:
     def deal_evenly(self, task: str, split: str, subset: int | None, most: int) -> list[Chunk]:
         """All examples in order, in as few chunks as hold `most` each, alike in size: what is kept
         of one then takes the place of another without gaps."""
-        examples = len(self._subsets.labels(task, split, subset))
+        examples = self._examples.size(task, split, subset)
         count = -(-examples // most)
         return self.deal(task, split, subset, -(-examples // count))
 
-    def around(self, chunk: Chunk, row: int, size: int) -> Chunk:
-        """The chunk dealt with `size` that holds the example at `row` of `chunk`."""
-        dealt = self.deal(chunk.task, chunk.split, chunk.subset, size)
-        return dealt[(chunk.start + row) // size]
+    def around(self, chunk: Chunk, row: int, size: int) -> tuple[Chunk, int]:
+        """The chunk dealt with `size`, of one subset of a search split, that holds the example at
+        `row` of `chunk`; and its row there."""
+        subset, place = chunk.subset, chunk.start + row
+        if chunk.split == "search" and subset is None:
+            subsets = self._examples.subsets[chunk.task]
+            subset = int(subsets.owner[place])
+            place = int(subsets.rows[subset].searchsorted(place))
+        return self.deal(chunk.task, chunk.split, subset, size)[place // size], place % size
 
     def inputs(self, chunk: Chunk) -> Inputs:
         """What the model is called with."""
         span = slice(chunk.start, chunk.stop)
-        rows = self._subsets.rows(chunk.task, chunk.split, chunk.subset)
+        rows = self._examples.rows(chunk.task, chunk.subset)
         chosen = span if rows is None else torch.from_numpy(rows[span])
-        inputs = self._subsets.split(chunk.task, chunk.split).inputs
+        inputs = self._examples.split(chunk.task, chunk.split).inputs
         return Inputs(inputs, chosen, self._device, self._dtype)
 
     def labels(self, chunk: Chunk) -> Tensor:
         """The labels, int64, on the CPU."""
-        labels = self._subsets.labels(chunk.task, chunk.split, chunk.subset)
+        labels = self._examples.labels(chunk.task, chunk.split, chunk.subset)
         return labels[chunk.start : chunk.stop]
 
     def targets(self, chunk: Chunk) -> Tensor | None:
         """The target tokens, int64, on the CPU; None without a language model."""
-        targets = self._subsets.targets(chunk.task, chunk.split, chunk.subset)
+        targets = self._examples.targets(chunk.task, chunk.split, chunk.subset)
         return None if targets is None else targets[chunk.start : chunk.stop]

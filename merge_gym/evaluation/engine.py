@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -12,16 +12,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from merge_gym.evaluation.cache import ActivationCache, Memo
+from merge_gym.evaluation.cache import ActivationCache
 from merge_gym.evaluation.calibration import Setting, calibrate
 from merge_gym.evaluation.chunks import Chunk, Chunks, Inputs
 from merge_gym.evaluation.devices import check_device
+from merge_gym.evaluation.model_scorer import ModelScorer
 from merge_gym.evaluation.modules import Modules, choose_placement
 from merge_gym.evaluation.sequences import by_example
-from merge_gym.evaluation.subsets import Subsets
+from merge_gym.memory import Memo
 from merge_gym.merging.bank import LayerBank
 from merge_gym.messages import unknown_name
-from merge_gym.recipe import Layer, Recipe, Source
+from merge_gym.recipe import Layer, Recipe
 from merge_gym.suites.metrics import METRICS
 
 PLAIN = Setting(chunk=64, convolved=False)
@@ -40,8 +41,8 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 PLACEMENTS = (None, "device", "host")
 
-Path = tuple[tuple[int, ...], ...]
-"""The numbers of a recipe's layers, segment by segment; equal weights have equal numbers."""
+Path = tuple[tuple[bytes, ...], ...]
+"""The digests of a recipe's layers, segment by segment."""
 
 
 @dataclass
@@ -59,7 +60,7 @@ class Counts:
     last: int = 0
 
 
-class Evaluator:
+class Evaluator(ModelScorer):
     """Scores recipes as `ReferenceEvaluator` does, several times cheaper.
 
     Recipes share the hidden states of their common prefixes, scores are remembered, stems run once
@@ -67,8 +68,8 @@ class Evaluator:
     layer only the tokens that the head reads are computed where the adapter offers it, and linear
     layers are convolutions where those are faster (`products`); this moves logits by less than
     1e-5, so an example whose two largest logits are closer than twice that is decided by the plain
-    path. Metrics of language models, where more than the largest logit counts, take the plain path
-    throughout. Metrics are those of the reference on every example.
+    path. Metrics for which more than the largest logit counts take the plain path throughout.
+    Metrics are those of the reference on every example.
 
     Args:
         bank: where the recipes' layers come from.
@@ -107,59 +108,44 @@ class Evaluator:
             raise ValueError(f"placement is device, host or None, got {placement!r}")
         if dtype not in DTYPES:
             raise ValueError(unknown_name("dtype", dtype, DTYPES))
-        self.bank = bank
+        super().__init__(bank, subsets)
         self.device, self.dtype = check_device(device), DTYPES[dtype]
         self.fused = fused
-        self.subsets = Subsets(bank.suite, subsets)
         self.counts = Counts()
         self._adapter = bank.suite.adapter
-        self._final = list(bank.segments)[-1]
+        self._final = list(bank.candidates.segments)[-1]
         placement = placement or choose_placement(bank, self.device, self.dtype)
         self._modules = Modules(bank, self.device, self.dtype, placement)
-        self._chunks = Chunks(self.subsets, self.device, self.dtype)
+        self._chunks = Chunks(self.examples, self.device, self.dtype)
         _keep_freed_memory()
         self._setting = self._calibrate()
         self._stems: Memo[tuple[Tensor, Any]] = Memo(cache_bytes // 8)
         self._memo: Memo[bytes] = Memo(cache_bytes // 64)
         self._caches = self._build_caches(cache_bytes)
 
-    def score(
-        self, recipe: Recipe, split: str = "search", subset: int | None = None
-    ) -> dict[str, float]:
-        """{task: metric in [0, 1]} on `split`, or on one subset of the search split."""
-        values = self.values(recipe, split, subset)
-        return {task: float(value.mean(dtype=np.float64)) for task, value in values.items()}
-
-    def values(
-        self, recipe: Recipe, split: str = "search", subset: int | None = None
-    ) -> dict[str, NDArray[np.float32]]:
-        """{task: the metric of each example, shape (n,), read-only}; `score` is their mean."""
-        self.bank.check(recipe)
-        path = self._path(recipe)
-        return {
-            task: self._task_values(recipe, path, task, split, subset)
-            for task in self.bank.suite.tasks
-        }
-
     @torch.inference_mode()
     def logits(
         self, recipe: Recipe, task: str, split: str = "search", subset: int | None = None
     ) -> Tensor:
         """The head's output for each example of a task, shape (n, classes), float32, on the CPU."""
-        self.bank.check(recipe)
+        recipe = self.bank.resolve(recipe)
         path = self._path(recipe)
-        chunks = self._deal(task, split, subset)
-        return torch.cat([self._chunk_logits(recipe, path, chunk) for chunk in chunks])
+        if self._in_one(task, split, subset):
+            return self._logits(recipe, path, task, split, subset)
+        parts = [self._logits(recipe, path, task, split, each) for each in range(self.subset_count)]
+        return torch.cat(parts)[torch.from_numpy(self.examples.subsets[task].order).argsort()]
 
-    def cost(self, split: str = "search", subset: int | None = None) -> int:
-        """Examples pushed through a whole model by one score, were nothing remembered."""
-        return self.subsets.cost(split, subset)
+    def order(self, recipes: Sequence[Recipe]) -> Sequence[int]:
+        """By their layers, so that recipes with a common prefix follow one another."""
+        return sorted(range(len(recipes)), key=lambda place: self._path(recipes[place]))
 
-    def release(self, source: Source) -> None:
-        """Let go of a source's merged weights; if they are asked for again, they are merged again.
-        Scores and hidden states stay."""
-        self._modules.release(source)
-        self.bank.release(source)
+    def part(
+        self, recipe: Recipe, task: str, split: str, subset: int | None
+    ) -> NDArray[np.float32]:
+        path = self._path(recipe)
+        values = self._remembered(recipe, path, task, split, subset)
+        self.counts.asked += recipe.depth * len(values)
+        return values
 
     def forget(self) -> None:
         """Drop all remembered scores and hidden states but those of the stems."""
@@ -167,31 +153,64 @@ class Evaluator:
         for cache in self._caches.values():
             cache.clear()
 
-    @torch.inference_mode()
-    def _task_values(
+    def _remembered(
         self, recipe: Recipe, path: Path, task: str, split: str, subset: int | None
     ) -> NDArray[np.float32]:
-        key = (task, split, subset, recipe.shared, path)
-        kept = self._memo.get(key)
-        if kept is None:
-            metric = METRICS[self.bank.suite.tasks[task].metric].score
-            parts = [
-                metric(
-                    self._chunk_logits(recipe, path, chunk),
-                    self._chunks.labels(chunk),
-                    self._chunks.targets(chunk),
-                )
-                for chunk in self._deal(task, split, subset)
-            ]
-            kept = torch.cat(parts).numpy().tobytes()  # small arrays would fragment the heap
-            self._memo.put(key, kept, len(kept) + ENTRY_BYTES)
-        values = np.frombuffer(kept, dtype=np.float32)
-        self.counts.asked += recipe.depth * len(values)
-        return values
+        """The values from memory, those of a subset also from the whole split's, or computed."""
+        key = (recipe.shared, path, task, split)
+        kept = self._memo.get((*key, subset))
+        if kept is not None:
+            return np.frombuffer(kept, dtype=np.float32)
+        rows = self.examples.rows(task, subset)
+        if rows is not None and (kept := self._memo.get((*key, None))) is not None:
+            return np.frombuffer(kept, dtype=np.float32)[rows]
+        values = self._computed(recipe, path, task, split, subset)
+        kept = values.tobytes()  # small arrays would fragment the heap
+        self._memo.put((*key, subset), kept, len(kept) + ENTRY_BYTES)
+        return np.frombuffer(kept, dtype=np.float32)
+
+    def _computed(
+        self, recipe: Recipe, path: Path, task: str, split: str, subset: int | None
+    ) -> NDArray[np.float32]:
+        """The values of the examples; of a whole split subset by subset where some are known, or
+        where chunks of several would have other bits."""
+        key, subsets = (recipe.shared, path, task, split), range(self.subset_count)
+        known = any(self._memo.get((*key, each)) is not None for each in subsets)
+        if subset is None and split == "search" and (known or not self._in_one(task, split, None)):
+            parts = [self._remembered(recipe, path, task, split, each) for each in subsets]
+            return self.examples.subsets[task].in_order(np.concatenate(parts))
+        return self._run_part(recipe, path, task, split, subset)
+
+    @torch.inference_mode()
+    def _run_part(
+        self, recipe: Recipe, path: Path, task: str, split: str, subset: int | None
+    ) -> NDArray[np.float32]:
+        values = [
+            self.measured(
+                recipe,
+                task,
+                self._chunk_logits(recipe, path, chunk),
+                self._chunks.labels(chunk),
+                self._chunks.targets(chunk),
+            )
+            for chunk in self._deal(task, split, subset)
+        ]
+        return torch.cat(values).numpy()
+
+    def _logits(
+        self, recipe: Recipe, path: Path, task: str, split: str, subset: int | None
+    ) -> Tensor:
+        chunks = self._deal(task, split, subset)
+        return torch.cat([self._chunk_logits(recipe, path, chunk) for chunk in chunks])
+
+    def _in_one(self, task: str, split: str, subset: int | None) -> bool:
+        """Whether these examples may be dealt into chunks together: across subsets only where a
+        chunk's size decides nothing."""
+        return split != "search" or subset is not None or self._is_fused(task)
 
     def _path(self, recipe: Recipe) -> Path:
         return tuple(
-            tuple(self._modules.number(segment, layer) for layer in layers)
+            tuple(self._modules.digest(segment, layer) for layer in layers)
             for segment, layers in recipe.segments
         )
 
@@ -201,8 +220,7 @@ class Evaluator:
         if self._is_fused(chunk.task) and self.dtype == torch.float32:
             best = logits.topk(min(2, logits.shape[-1])).values
             for row in (best[:, 0] - best[:, -1] <= 2 * TOLERANCE).nonzero().flatten().tolist():
-                plain = self._chunks.around(chunk, row, PLAIN.chunk)
-                place = chunk.start + row - plain.start
+                plain, place = self._chunks.around(chunk, row, PLAIN.chunk)
                 logits[row] = self._run_plainly(recipe, plain)[place].cpu()
         return logits
 
@@ -211,14 +229,14 @@ class Evaluator:
         model = self._modules.model(recipe.shared, chunk.task)
         inputs = self._chunks.inputs(chunk)
         hidden = None
-        foot: Hashable = (chunk, recipe.shared)
+        foot: Hashable = (chunk, recipe.shared[0][1])  # the stem; the norm comes after the layers
         for (segment, layers), numbers in zip(recipe.segments, path, strict=True):
             if hidden is None:
                 hidden, context = self._stem(model, segment, inputs, foot)
             else:
                 hidden, context = self._adapter.enter(model, segment, inputs, hidden)
             hidden = self._climb(chunk, segment, layers, numbers, foot, hidden, context)
-            foot = (foot, numbers)
+            foot = (foot, numbers, recipe.shared)
         assert hidden is not None
         return by_example(self._adapter.tail(model, hidden, inputs), len(chunk))
 
@@ -235,7 +253,7 @@ class Evaluator:
         chunk: Chunk,
         segment: str,
         layers: tuple[Layer, ...],
-        numbers: tuple[int, ...],
+        numbers: tuple[bytes, ...],
         foot: Hashable,
         hidden: Tensor,
         context: Any,
@@ -265,7 +283,7 @@ class Evaluator:
 
     def _is_fused(self, task: str) -> bool:
         """Only where the largest logit alone counts: other metrics show every rounding."""
-        return self.fused and not METRICS[self.bank.suite.tasks[task].metric].language
+        return self.fused and METRICS[self.bank.suite.tasks[task].metric].argmax_only
 
     def _deal(self, task: str, split: str, subset: int | None) -> list[Chunk]:
         if self._is_fused(task):
@@ -292,11 +310,11 @@ class Evaluator:
         fused = [task for task in self.bank.suite.tasks if self._is_fused(task)]
         if not fused:
             return PLAIN
-        segment = next(iter(self.bank.segments))
-        model = self._modules.model(self.bank.shared, fused[0])
+        segment = next(iter(self.bank.candidates.segments))
+        model = self._modules.model(self.bank.candidates.shared, fused[0])
 
         def prepare(setting: Setting) -> tuple[Callable[[], object], int]:
-            first = Layer(0, self.bank.sources[0])
+            first = Layer.of(0, self.bank.candidates.sources[0])
             module = self._modules.layer(segment, first, setting.convolved)
             chunk = self._chunks.deal(fused[0], "search", None, setting.chunk)[0]
             entered = self._adapter.enter(model, segment, self._chunks.inputs(chunk), None)
@@ -309,7 +327,9 @@ class Evaluator:
     def _build_caches(self, cache_bytes: int) -> dict[str, ActivationCache]:
         """A slab for each segment, the budget shared in proportion to depth times width."""
         widths, sequences = self._widths()
-        values = sum(widths[segment] * depth for segment, depth in self.bank.segments.items())
+        values = sum(
+            widths[segment] * depth for segment, depth in self.bank.candidates.segments.items()
+        )
         row_bytes = values * self.dtype.itemsize
         slabs = cache_bytes - self._stems.budget - self._memo.budget
         rows, needed = slabs // row_bytes, sequences * max(self._setting.chunk, PLAIN.chunk)
@@ -321,15 +341,15 @@ class Evaluator:
             )
         return {
             segment: ActivationCache(depth * rows, widths[segment], self.dtype, self.device)
-            for segment, depth in self.bank.segments.items()
+            for segment, depth in self.bank.candidates.segments.items()
         }
 
     def _widths(self) -> tuple[dict[str, int], int]:
         """Values of a sequence's hidden states in each segment, and sequences of an example; the
         most over tasks and splits."""
-        widths, sequences = dict.fromkeys(self.bank.segments, 0), 1
+        widths, sequences = dict.fromkeys(self.bank.candidates.segments, 0), 1
         for task in self.bank.suite.tasks.values():
-            model = self._modules.model(self.bank.shared, task.name)
+            model = self._modules.model(self.bank.candidates.shared, task.name)
             for split in task.splits:
                 inputs = self._chunks.inputs(Chunk(task.name, split, None, 0, 1))
                 hidden = None

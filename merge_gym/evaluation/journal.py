@@ -1,59 +1,58 @@
-"""Scores kept on disk, so that no recipe is evaluated twice in a run, killed or not."""
+"""Outcomes kept on disk, so that nothing is scored twice in a search, killed or not."""
 
 from __future__ import annotations
 
-import json
+import base64
+from collections.abc import Sequence
 from pathlib import Path
+from types import TracebackType
+from typing import Any
 
-from merge_gym.evaluation import Scorer
+import numpy as np
+from numpy.typing import NDArray
+
+from merge_gym.evaluation.scorer import Outcome, Request, Scorer
+from merge_gym.files import JsonLines
 from merge_gym.recipe import Recipe
-from merge_gym.studies.lines import JsonLines
+
+Key = tuple[Recipe, str, str, int | None]
+"""Recipe, split, task and subset."""
 
 
-class Journal:
-    """A Scorer that looks a score up in its file before it asks `evaluator`, and appends new ones.
+class Journal(Scorer):
+    """A Scorer that looks in its file before it asks another one, and appends what is new.
 
-    Scores depend on recipe, split and subset only; `cost` therefore answers as `evaluator` does,
-    whether the score was computed or looked up.
+    What is kept are the values of each task and subset by themselves, so that a request is asked
+    only for what is missing of it. `cost` answers as the other scorer does.
 
     Args:
-        evaluator: what computes scores.
-        file: JSON lines with `recipe`, `split`, `subset` and `scores`.
+        scorer: what computes.
+        file: JSON lines, one for each recipe, split, task and subset.
+
+    Raises ValueError for a file that is damaged.
     """
 
-    def __init__(self, evaluator: Scorer, file: str | Path) -> None:
-        self.evaluator = evaluator
+    def __init__(self, scorer: Scorer, file: str | Path) -> None:
+        self.scorer = scorer
+        self.tasks, self.subset_count = scorer.tasks, scorer.subset_count
         self._lines = JsonLines(Path(file))
-        self._scores: dict[tuple[Recipe, str, int | None], dict[str, float]] = {
-            (
-                Recipe.from_json(json.dumps(entry["recipe"])),
-                entry["split"],
-                entry["subset"],
-            ): entry["scores"]
-            for entry in self._lines.entries
-        }
+        self._values: dict[Key, NDArray[np.float32]] = {}
+        for entry in self._lines.entries:
+            key = Recipe.from_dict(entry["recipe"]), entry["split"], entry["task"], entry["subset"]
+            self._values[key] = _read(entry["values"])
 
-    def score(
-        self, recipe: Recipe, split: str = "search", subset: int | None = None
-    ) -> dict[str, float]:
-        """{task: its metric in [0, 1]} on a split, or on one subset of the search split."""
-        key = (recipe, split, subset)
-        if key not in self._scores:
-            scores = self.evaluator.score(recipe, split, subset)
-            self._lines.append(
-                {
-                    "recipe": json.loads(recipe.to_json()),
-                    "split": split,
-                    "subset": subset,
-                    "scores": scores,
-                }
-            )
-            self._scores[key] = scores
-        return dict(self._scores[key])
+    def evaluate(self, requests: Sequence[Request]) -> list[Outcome]:
+        missing: dict[Key, Request] = {}
+        for request in requests:
+            self.check(request)
+            for unit in self.units(request):
+                if _key(unit) not in self._values:
+                    missing[_key(unit)] = unit
+        seconds = self._ask(list(missing.values()))
+        return [self._outcome(request, seconds) for request in requests]
 
-    def cost(self, split: str = "search", subset: int | None = None) -> int:
-        """The evaluation cost of one score: examples pushed through a whole model."""
-        return self.evaluator.cost(split, subset)
+    def cost(self, request: Request) -> int:
+        return self.scorer.cost(request)
 
     def close(self) -> None:
         self._lines.close()
@@ -61,5 +60,59 @@ class Journal:
     def __enter__(self) -> Journal:
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
+
+    def _ask(self, units: list[Request]) -> float:
+        """Score units and write them down; returns the seconds that they took."""
+        seconds = 0.0
+        for unit, outcome in zip(units, self.scorer.evaluate(units), strict=True):
+            recipe, split, task, subset = key = _key(unit)
+            values = self._values[key] = outcome.values[task]
+            seconds += outcome.seconds
+            self._lines.append(
+                {
+                    "recipe": recipe.to_dict(),
+                    "split": split,
+                    "task": task,
+                    "subset": subset,
+                    "values": _written(values),
+                }
+            )
+        return seconds
+
+    def _outcome(self, request: Request, seconds: float) -> Outcome:
+        parts: dict[str, list[NDArray[np.float32]]] = {}
+        for unit in self.units(request):
+            recipe, split, task, subset = _key(unit)
+            parts.setdefault(task, []).append(self._values[recipe, split, task, subset])
+        values = {task: np.concatenate(several) for task, several in parts.items()}
+        return Outcome(values, self.cost(request), seconds)
+
+
+def _key(unit: Request) -> Key:
+    assert unit.tasks is not None
+    return unit.recipe, unit.split, unit.tasks[0], unit.subsets[0] if unit.subsets else None
+
+
+def _written(values: NDArray[np.float32]) -> dict[str, Any]:
+    """Values as text: a bit each where they are all 0 or 1, else as float32."""
+    if np.isin(values, (0, 1)).all():
+        return {"bits": _text(np.packbits(values.astype(np.bool_))), "count": len(values)}
+    return {"floats": _text(values.astype("<f4"))}
+
+
+def _read(data: dict[str, Any]) -> NDArray[np.float32]:
+    if "bits" in data:
+        bits = np.frombuffer(base64.b64decode(data["bits"]), np.uint8)
+        return np.unpackbits(bits, count=data["count"]).astype(np.float32)
+    return np.frombuffer(base64.b64decode(data["floats"]), "<f4").astype(np.float32)
+
+
+def _text(values: NDArray[Any]) -> str:
+    return base64.b64encode(values.tobytes()).decode()

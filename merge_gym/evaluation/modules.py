@@ -11,10 +11,20 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from merge_gym.evaluation.products import convolve
+from merge_gym.memory import Memo
 from merge_gym.merging.bank import LayerBank
 from merge_gym.models.storage import physical_memory
 from merge_gym.models.weights import build, fill
-from merge_gym.recipe import Layer, Source
+from merge_gym.recipe import Layer, Parts
+
+DIGESTS = 16 * 2**20
+"""Bytes of fingerprints that are remembered."""
+
+DIGEST_BYTES = 1024
+"""What one of them takes with its key."""
+
+OVERHEAD = 64 * 2**10
+"""Bytes of a module beside its weights, measured on a small ViT's layer."""
 
 
 class Modules:
@@ -34,83 +44,79 @@ class Modules:
         self.bank = bank
         self.device, self.dtype, self.placement = device, dtype, placement
         self._adapter = bank.suite.adapter
-        self._models: dict[tuple[Source, str], PreTrainedModel] = {}
-        self._shared: dict[Source, dict[str, Tensor]] = {}
-        self._numbers: dict[tuple[str, Layer], int] = {}
-        self._contents: dict[bytes, int] = {}
-        self._modules: dict[tuple[int, bool], nn.Module] = {}
+        self._models: Memo[PreTrainedModel] = Memo(bank.bank_bytes // 4)
+        stored = bank.suite.pretrained.parameters
+        self._copies = device.type != "cpu" or stored.flat.dtype != dtype
+        copies = len(bank.candidates) * stored.layout.size * dtype.itemsize if self._copies else 0
+        self._modules: Memo[nn.Module] = Memo(bank.bank_bytes // 4 + copies)
+        self._digests: Memo[bytes] = Memo(DIGESTS)
         self._kinds: dict[tuple[str, int, bool], nn.Module] = {}
         self._built: dict[tuple[str, str, bool], nn.Module] = {}
-        self._filled: dict[int, int] = {}
+        self._filled: dict[int, bytes] = {}
 
-    def model(self, shared: Source, task: str) -> PreTrainedModel:
+    def model(self, shared: Parts, task: str) -> PreTrainedModel:
         """A model with the shared parameters and the task's head, for stem and tail; it has one
         layer a segment, which is not to be run."""
-        if (shared, task) not in self._models:
-            self._models[shared, task] = self._build_model(shared, task)
-        return self._models[shared, task]
+        model = self._models.get((shared, task))
+        if model is None:
+            model = self._build_model(shared, task)
+            self._models.put((shared, task), model, _size(model) + OVERHEAD)
+        return model
 
-    def number(self, segment: str, layer: Layer) -> int:
-        """A candidate's number, the same for candidates of equal weights."""
-        if (segment, layer) not in self._numbers:
-            tensors = self.bank.layer(layer.source, segment, layer.index)
-            content = _digest(segment, layer.index, tensors)
-            self._numbers[segment, layer] = self._contents.setdefault(content, len(self._contents))
-        return self._numbers[segment, layer]
-
-    def release(self, source: Source) -> None:
-        """Let go of all that holds weights of a source; what is asked for again is built again."""
-        gone = {number for (_, layer), number in self._numbers.items() if layer.source == source}
-        self._modules = {key: kept for key, kept in self._modules.items() if key[0] not in gone}
-        self._shared.pop(source, None)
-        self._models = {key: model for key, model in self._models.items() if key[0] != source}
+    def digest(self, segment: str, layer: Layer) -> bytes:
+        """A layer's fingerprint, the same for layers of equal weights."""
+        digest = self._digests.get((segment, layer))
+        if digest is None:
+            digest = _digest(segment, layer.index, self.bank.layer(segment, layer))
+            self._digests.put((segment, layer), digest, DIGEST_BYTES)
+        return digest
 
     def layer(self, segment: str, layer: Layer, convolved: bool = False) -> nn.Module:
-        """A candidate's module, its linear layers `convolved` (see `products`) or plain; with
-        `host`, to be used before the next one is asked for."""
-        number = self.number(segment, layer)
+        """A layer's module, its linear layers `convolved` (see `products`) or plain; with `host`,
+        to be used before the next one is asked for."""
+        digest = self.digest(segment, layer)
         if self.placement == "host":
-            return self._fill(number, segment, layer, convolved)
-        if (number, convolved) not in self._modules:
+            return self._fill(digest, segment, layer, convolved)
+        module = self._modules.get((digest, convolved))
+        if module is None:
             module = _copy(self._kind(segment, layer.index, convolved))
-            twin = self._modules.get((number, not convolved))
+            twin = self._modules.get((digest, not convolved))
             placed = self._placed_layer(segment, layer) if twin is None else twin.state_dict()
             module.load_state_dict(placed, assign=True)
-            self._modules[number, convolved] = module.to(self.device, self.dtype)
-        return self._modules[number, convolved]
-
-    def _placed_layer(self, segment: str, layer: Layer) -> dict[str, Tensor]:
-        return self._placed(self.bank.layer(layer.source, segment, layer.index))
-
-    def _fill(self, number: int, segment: str, layer: Layer, convolved: bool) -> nn.Module:
-        """The one module of its kind, with the candidate's weights copied in."""
-        module = self._kind(segment, layer.index, convolved).to(self.device, self.dtype)
-        if self._filled.get(id(module)) != number:
-            module.load_state_dict(self.bank.layer(layer.source, segment, layer.index))
-            self._filled[id(module)] = number
+            module = module.to(self.device, self.dtype)
+            lent = not self._copies and all(of.kind == "expert" for of in layer.sources)
+            size = OVERHEAD + (0 if lent else _size(module))
+            self._modules.put((digest, convolved), module, size)
         return module
 
-    def _build_model(self, shared: Source, task: str) -> PreTrainedModel:
-        layers = {name: [0] for name in self.bank.segments}
+    def _placed_layer(self, segment: str, layer: Layer) -> dict[str, Tensor]:
+        return self._placed(self.bank.layer(segment, layer))
+
+    def _fill(self, digest: bytes, segment: str, layer: Layer, convolved: bool) -> nn.Module:
+        """The one module of its kind, with the candidate's weights copied in."""
+        module = self._kind(segment, layer.index, convolved).to(self.device, self.dtype)
+        if self._filled.get(id(module)) != digest:
+            module.load_state_dict(self.bank.layer(segment, layer))
+            self._filled[id(module)] = digest
+        return module
+
+    def _build_model(self, shared: Parts, task: str) -> PreTrainedModel:
+        layers = {name: [0] for name in self.bank.candidates.segments}
         model = self._skeleton(self._adapter.config(layers, self._head_config(task)))
         head = self.bank.suite.experts[self.bank.suite.tasks[task].expert].head
-        tensors = {**self._shared_tensors(shared), **self._placed(head)}
+        tensors = {**self._placed(self.bank.shared_tensors(shared)), **self._placed(head)}
         missing = fill(model, tensors, assign=True)
         assert all(self._adapter.place(name).part == "layer" for name in missing), missing
         return model.to(self.device, self.dtype)
-
-    def _shared_tensors(self, shared: Source) -> dict[str, Tensor]:
-        """Placed once, however many tasks there are."""
-        if shared not in self._shared:
-            self._shared[shared] = self._placed(self.bank.shared_tensors(shared))
-        return self._shared[shared]
 
     def _kind(self, segment: str, index: int, convolved: bool) -> nn.Module:
         """A module like those of this layer, of any weights: the second of its model, since the
         first may hold more (T5)."""
         if (segment, index, convolved) not in self._kinds:
             head = self._head_config(next(iter(self.bank.suite.tasks)))
-            layers = {name: [0, 0] for name in self.bank.segments} | {segment: [index, index]}
+            layers = {name: [0, 0] for name in self.bank.candidates.segments} | {
+                segment: [index, index]
+            }
             config = self._adapter.config(layers, head)
             built = segment, config.to_json_string(), convolved
             if built not in self._built:
@@ -136,7 +142,7 @@ def choose_placement(bank: LayerBank, device: torch.device, dtype: torch.dtype) 
     if device.type == "cpu" and stored.flat.dtype == dtype:
         return "device"
     memory = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else physical_memory()
-    copies = len(bank.sources) * stored.layout.size * dtype.itemsize
+    copies = len(bank.candidates.sources) * stored.layout.size * dtype.itemsize
     return "device" if 2 * copies <= memory else "host"
 
 
@@ -144,6 +150,10 @@ def _copy(module: nn.Module) -> nn.Module:
     """A deep copy that shares the configuration."""
     configs = [part.config for part in module.modules() if hasattr(part, "config")]
     return copy.deepcopy(module, memo={id(config): config for config in configs})
+
+
+def _size(module: nn.Module) -> int:
+    return sum(tensor.nbytes for tensor in module.state_dict().values())
 
 
 def _digest(segment: str, index: int, tensors: Mapping[str, Tensor]) -> bytes:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from merge_gym.messages import unknown_name
-from merge_gym.suites import Split, Suite
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from merge_gym.suites import Split, Suite, Task
 
 
 def balanced_subsets(labels: NDArray[np.int64], count: int) -> list[NDArray[np.int64]]:
     """Deal the examples of each class in turn into `count` disjoint slices.
+
+    The first m slices together are balanced as well, so that they serve as nested fidelities.
 
     Args:
         labels: class of each example, shape (n,).
@@ -33,11 +40,45 @@ def balanced_subsets(labels: NDArray[np.int64], count: int) -> list[NDArray[np.i
 
 
 class Subsets:
+    """Which examples of a split of n are in which subset.
+
+    Args:
+        labels: class of each example, shape (n,).
+        count: S, in how many subsets they are dealt.
+
+    Attributes:
+        rows: for each subset the positions of its examples, sorted.
+    """
+
+    def __init__(self, labels: NDArray[np.int64], count: int) -> None:
+        self.rows = balanced_subsets(labels, count)
+
+    @cached_property
+    def order(self) -> NDArray[np.int64]:
+        """The positions of all examples, subset after subset; shape (n,)."""
+        return np.concatenate(self.rows)
+
+    @cached_property
+    def owner(self) -> NDArray[np.int64]:
+        """The subset of each example, shape (n,)."""
+        owner = np.empty(len(self.order), np.int64)
+        for subset, rows in enumerate(self.rows):
+            owner[rows] = subset
+        return owner
+
+    def in_order(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Values given subset after subset, in the order of the split."""
+        placed = np.empty_like(values)
+        placed[self.order] = values
+        return placed
+
+
+class Examples:
     """The examples of a suite's tasks, by split and subset.
 
     Args:
         suite: whose tasks.
-        count: S, in how many slices each search split is dealt.
+        count: S, in how many subsets each search split is dealt.
 
     Raises ValueError where S exceeds the smallest search split, or the suite has no tasks.
     """
@@ -49,9 +90,9 @@ class Subsets:
                 f"with data (its recipes can be exported as they are)"
             )
         self.count = count
-        self._tasks = suite.tasks
-        self._slices = {
-            name: balanced_subsets(task.splits["search"].labels.numpy(), count)
+        self._tasks: Mapping[str, Task] = suite.tasks
+        self.subsets = {
+            name: Subsets(task.splits["search"].labels.numpy(), count)
             for name, task in suite.tasks.items()
         }
 
@@ -62,34 +103,29 @@ class Subsets:
             raise ValueError(unknown_name("split", split, splits))
         return splits[split]
 
-    def rows(self, task: str, split: str, subset: int | None) -> NDArray[np.int64] | None:
-        """The positions in the split of a subset's examples; None for the whole split."""
-        if subset is None:
-            return None
-        if split != "search":
-            raise ValueError(f"only the search split has subsets, got split={split!r}")
-        if not 0 <= subset < self.count:
-            raise ValueError(f"a subset is a number from 0 to {self.count - 1}, got {subset!r}")
-        return self._slices[task][subset]
+    def rows(self, task: str, subset: int | None) -> NDArray[np.int64] | None:
+        """The positions in the search split of a subset's examples; None for a whole split."""
+        return None if subset is None else self.subsets[task].rows[subset]
 
     def examples(self, task: str, split: str, subset: int | None) -> Split:
         """The examples of a split (subset None) or of one subset of the search split."""
-        examples, rows = self.split(task, split), self.rows(task, split, subset)
+        examples, rows = self.split(task, split), self.rows(task, subset)
         return examples if rows is None else examples[rows]
 
     def labels(self, task: str, split: str, subset: int | None) -> Tensor:
         """Their labels, int64."""
-        labels, rows = self.split(task, split).labels, self.rows(task, split, subset)
+        labels, rows = self.split(task, split).labels, self.rows(task, subset)
         return labels if rows is None else labels[rows]
 
     def targets(self, task: str, split: str, subset: int | None) -> Tensor | None:
         """Their target tokens, int64; None without a language model."""
-        targets, rows = self.split(task, split).targets, self.rows(task, split, subset)
+        targets, rows = self.split(task, split).targets, self.rows(task, subset)
         return targets if rows is None or targets is None else targets[rows]
 
-    def cost(self, split: str, subset: int | None) -> int:
-        """Examples of a split or subset over all tasks."""
-        return sum(len(self.labels(task, split, subset)) for task in self._tasks)
+    def size(self, task: str, split: str, subset: int | None) -> int:
+        """How many they are."""
+        rows = self.rows(task, subset)
+        return len(self.split(task, split)) if rows is None else len(rows)
 
 
 class SubsetSchedule:
@@ -117,11 +153,3 @@ class SubsetSchedule:
         if self.position == self.count:
             self.order = self.generator.permutation(self.count)
             self.position = 0
-
-    def state(self) -> dict[str, Any]:
-        """Order and position as plain values, for a checkpoint (the generator is kept apart)."""
-        return {"order": self.order.tolist(), "position": self.position}
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Put back what `state` returned."""
-        self.order, self.position = np.asarray(state["order"]), int(state["position"])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from merge_gym.evaluation.subsets import balanced_subsets
-from merge_gym.recipe import Layer, Recipe, Source
+from merge_gym.evaluation.scorer import Outcome, Request, Scorer
+from merge_gym.evaluation.subsets import Subsets
+from merge_gym.recipe import Layer, Recipe, Source, parts_text, whole
 from merge_gym.spaces.candidates import Candidates
 
 FORMAT = "merge_gym.table/1"
@@ -28,8 +29,8 @@ Bits = Mapping[str, NDArray[np.uint8]]
 Labels = Mapping[str, NDArray[np.int64]]
 
 
-class Table(Candidates):
-    """The scores of all recipes without stacking, in the place of bank and evaluator.
+class Table(Scorer):
+    """The scores of all recipes without stacking, in the place of a model.
 
     Args:
         candidates: what the recipes are made of.
@@ -49,57 +50,52 @@ class Table(Candidates):
     """
 
     def __init__(self, candidates: Candidates, bits: Bits, labels: Labels, subsets: int) -> None:
-        super().__init__(
-            candidates.suite_name,
-            candidates.digest,
-            candidates.segments,
-            candidates.sources,
-            candidates.candidates,
-        )
-        self.shared = candidates.shared
+        self.candidates = candidates
         self.bits, self.labels = bits, labels
-        self.subsets = {task: balanced_subsets(of, subsets) for task, of in labels.items()}
+        self.tasks, self.subset_count = tuple(labels), subsets
+        self._subsets = {task: Subsets(of, subsets) for task, of in labels.items()}
         self._fractions: dict[int | None, dict[str, NDArray[np.float64]]] = {}
 
     def __len__(self) -> int:
         """Number of recipes."""
-        return count_recipes(self)
+        return count_recipes(self.candidates)
 
     @property
     def operators(self) -> list[dict[str, Any]]:
         """The operators among the candidates, as LayerBank takes them."""
-        written = [source.to_dict() for source in self.sources if source.kind == "operator"]
+        written = [
+            source.to_dict() for source in self.candidates.sources if source.kind == "operator"
+        ]
         return [{"name": operator.pop("operator"), **operator} for operator in written]
 
-    def score(
-        self, recipe: Recipe, split: str = "search", subset: int | None = None
-    ) -> dict[str, float]:
-        """{task: accuracy in [0, 1]} on the search split or on one subset of it."""
-        self._check_split(split)
-        index = self.index(recipe)
-        return {task: float(values[index]) for task, values in self.fractions(subset).items()}
+    def evaluate(self, requests: Sequence[Request]) -> list[Outcome]:
+        return [self._outcome(request) for request in requests]
 
-    def values(
-        self, recipe: Recipe, split: str = "search", subset: int | None = None
-    ) -> dict[str, NDArray[np.float32]]:
-        """{task: 1 or 0 for each example, shape (n,)}; `score` is their mean."""
-        self._check_split(split)
-        index = self.index(recipe)
-        return {
-            task: np.unpackbits(bits[index])[self._rows(task, subset)].astype(np.float32)
-            for task, bits in self.bits.items()
-        }
-
-    def cost(self, split: str = "search", subset: int | None = None) -> int:
-        """Examples that a score stands for."""
-        self._check_split(split)
-        return sum(len(self._rows(task, subset)) for task in self.labels)
+    def cost(self, request: Request) -> int:
+        self.check(request)
+        if request.split != "search":
+            raise ValueError(f"a table holds the search split only, got split={request.split!r}")
+        rows = [self._rows(unit) for unit in self.units(request)]
+        return sum(map(len, rows))
 
     def fractions(self, subset: int | None = None) -> dict[str, NDArray[np.float64]]:
         """{task: every recipe's accuracy, shape (recipes,)}; not to be changed."""
         if subset not in self._fractions:
-            self._fractions[subset] = {task: self._accuracies(task, subset) for task in self.bits}
+            self._fractions[subset] = {task: self._accuracies(task, subset) for task in self.tasks}
         return self._fractions[subset]
+
+    def look_up(
+        self, maps: NDArray[np.float32], subsets: tuple[int, ...] | None
+    ) -> tuple[dict[str, NDArray[np.float64]], int]:
+        """{task: the accuracy of each recipe}, shape (n,), and what one of them costs, of the
+        recipes of these merging maps, on one subset or on the whole split."""
+        (subset,) = (None,) if subsets is None else subsets
+        places = self.indices(maps)
+        scores = {task: known[places] for task, known in self.fractions(subset).items()}
+        return scores, sum(self._size(task, subset) for task in self.tasks)
+
+    def _size(self, task: str, subset: int | None) -> int:
+        return len(self.labels[task] if subset is None else self._subsets[task].rows[subset])
 
     def scores(self, subset: int | None = None) -> NDArray[np.float64]:
         """The mean over tasks of every recipe's score, shape (recipes,)."""
@@ -118,16 +114,18 @@ class Table(Candidates):
 
     def index(self, recipe: Recipe) -> int:
         """Where the recipe stands; ValueError if it stacks layers or takes other sources."""
-        self.check(recipe)
-        skip = len(self.sources)
+        candidates = self.candidates
+        candidates.check(recipe)
+        skip = len(candidates)
         index = 0
-        for (segment, layers), size in zip(recipe.segments, self.segments.values(), strict=True):
+        segments = zip(recipe.segments, candidates.segments.values(), strict=True)
+        for (segment, layers), size in segments:
             places = [layer.index for layer in layers]
-            if places != sorted(set(places)) or recipe.shared != self.shared:
+            if places != sorted(set(places)) or recipe.shared != candidates.shared:
                 raise ValueError(
                     f"the table holds recipes without stacking and with the shared parameters of "
-                    f"{self.shared}; {segment!r} of this one takes the layers {places}, its "
-                    f"shared parameters are of {recipe.shared}"
+                    f"{parts_text(candidates.shared)}; {segment!r} of this one takes the layers "
+                    f"{places}, its shared parameters are of {parts_text(recipe.shared)}"
                 )
             digits = dict.fromkeys(range(size), skip)
             digits |= {layer.index: self._number(layer) for layer in layers}
@@ -138,60 +136,69 @@ class Table(Candidates):
     def indices(self, maps: NDArray[np.float32]) -> NDArray[np.int64]:
         """Where the recipes of these merging maps stand, each layer taken at most once; maps of
         shape (n, N+M, L), result of shape (n,)."""
-        skip = len(self.sources)
+        skip = len(self.candidates)
         digits = np.where(maps.any(axis=1), maps.argmax(axis=1), skip)
         return digits @ (skip + 1) ** np.arange(digits.shape[1])[::-1]
 
     def recipe_at(self, index: int) -> Recipe:
         """The recipe at a place in the table."""
-        return self.recipe(decisions(index, len(self.sources), sum(self.segments.values())))
+        return self.candidates.recipe(decisions(index, len(self.candidates), self.candidates.depth))
 
-    def check_bank(self, bank: Candidates) -> None:
+    def check_candidates(self, candidates: Candidates) -> None:
         """ValueError unless the table was made from this suite and these candidates."""
-        if bank.digest != self.digest:
+        ours = self.candidates
+        if candidates.digest != ours.digest:
             raise ValueError(
-                f"the table was made for the suite {self.suite_name} with digest {self.digest}, "
-                f"this is {bank.suite_name} with digest {bank.digest}: make this suite's own table"
+                f"the table was made for the suite {ours.suite} with digest {ours.digest}, this is "
+                f"{candidates.suite} with digest {candidates.digest}: make this suite's own table"
             )
-        if (bank.sources, bank.shared) != (self.sources, self.shared):
+        if (candidates.sources, candidates.shared) != (ours.sources, ours.shared):
             raise ValueError(
-                f"the table holds the candidates {', '.join(self.candidates)} with the shared "
-                f"parameters of {self.shared}, but {', '.join(bank.candidates)} with those of "
-                f"{bank.shared} were asked for: leave out operators=, or make another table"
+                f"the table holds the candidates {', '.join(ours.names)} with the shared "
+                f"parameters of {parts_text(ours.shared)}, but {', '.join(candidates.names)} with "
+                f"those of {parts_text(candidates.shared)} were asked for: leave out operators=, "
+                f"or make another table"
             )
+
+    def _outcome(self, request: Request) -> Outcome:
+        cost, index = self.cost(request), self.index(request.recipe)
+        right = {task: np.unpackbits(bits[index]) for task, bits in self.bits.items()}
+        values: dict[str, list[NDArray[np.float32]]] = {}
+        for unit in self.units(request):
+            task = unit.tasks[0] if unit.tasks else ""
+            values.setdefault(task, []).append(right[task][self._rows(unit)].astype(np.float32))
+        return Outcome({task: np.concatenate(parts) for task, parts in values.items()}, cost)
+
+    def _rows(self, unit: Request) -> NDArray[np.int64]:
+        """The positions of the examples that a unit of a request names."""
+        task = unit.tasks[0] if unit.tasks else ""
+        if unit.subsets is None:
+            return np.arange(len(self.labels[task]))
+        return self._subsets[task].rows[unit.subsets[0]]
 
     def _accuracies(self, task: str, subset: int | None) -> NDArray[np.float64]:
-        rows = self._rows(task, subset)
-        chosen = np.zeros(len(self.labels[task]), np.uint8)
+        examples = len(self.labels[task])
+        rows = np.arange(examples) if subset is None else self._subsets[task].rows[subset]
+        chosen = np.zeros(examples, np.uint8)
         chosen[rows] = 1
         right = np.bitwise_count(self.bits[task] & np.packbits(chosen)).sum(axis=1, dtype=np.int64)
         return right / len(rows)
 
-    def _rows(self, task: str, subset: int | None) -> NDArray[np.int64]:
-        if subset is None:
-            return np.arange(len(self.labels[task]))
-        if not 0 <= subset < len(self.subsets[task]):
-            raise ValueError(
-                f"a subset is a number from 0 to {len(self.subsets[task]) - 1}, got {subset!r}"
-            )
-        return self.subsets[task][subset]
-
     def _number(self, layer: Layer) -> int:
-        if layer.source not in self.sources:
+        sources = self.candidates.sources
+        if (layer.scale, layer.stream) != (1, 1) or len(layer.parts) > 1:
+            raise ValueError(f"the table holds whole layers without scales, not {layer}")
+        if layer.source not in sources:
             raise ValueError(
                 f"the table holds no layers of {layer.source}; it holds those of "
-                f"{', '.join(self.candidates)}"
+                f"{', '.join(self.candidates.names)}"
             )
-        return self.sources.index(layer.source)
-
-    def _check_split(self, split: str) -> None:
-        if split != "search":
-            raise ValueError(f"a table holds the search split only, got split={split!r}")
+        return sources.index(layer.source)
 
 
 def count_recipes(candidates: Candidates) -> int:
     """(C+1)^L, how many recipes without stacking there are."""
-    return (len(candidates.sources) + 1) ** sum(candidates.segments.values())
+    return (len(candidates) + 1) ** candidates.depth
 
 
 def decisions(index: int, sources: int, layers: int) -> list[tuple[int, int]]:
@@ -246,14 +253,14 @@ def write_rows(file: Path, candidates: Candidates, bits: Bits, labels: Labels) -
     """Write a table, finished or not, in place of the one that may be there."""
     header = {
         "format": FORMAT,
-        "suite": candidates.suite_name,
+        "suite": candidates.suite,
         "digest": candidates.digest,
         "segments": candidates.segments,
         "candidates": {
             name: source.to_dict()
-            for name, source in zip(candidates.candidates, candidates.sources, strict=True)
+            for name, source in zip(candidates.names, candidates.sources, strict=True)
         },
-        "shared": candidates.shared.to_dict(),
+        "shared": candidates.shared[0][1].to_dict(),
         "tasks": list(labels),
     }
     tensors: dict[str, NDArray[Any]] = {f"bits/{task}": rows for task, rows in bits.items()}
@@ -264,9 +271,12 @@ def write_rows(file: Path, candidates: Candidates, bits: Bits, labels: Labels) -
 
 
 def _candidates(header: Mapping[str, Any]) -> Candidates:
-    sources = [Source.from_dict(source) for source in header["candidates"].values()]
-    candidates = Candidates(
-        header["suite"], header["digest"], header["segments"], sources, list(header["candidates"])
+    named = header["candidates"]
+    return Candidates(
+        header["suite"],
+        header["digest"],
+        header["segments"],
+        [Source.from_dict(source) for source in named.values()],
+        list(named),
+        whole(Source.from_dict(header["shared"])),
     )
-    candidates.shared = Source.from_dict(header["shared"])
-    return candidates

@@ -41,7 +41,7 @@ def export(
         FileExistsError: `directory` holds something else than an earlier export.
     """
     bank = LayerBank(suite)
-    bank.check(recipe)
+    bank.resolve(recipe)
     target = Path(directory)
     _check_replaceable(target)
     target.parent.mkdir(parents=True, exist_ok=True)

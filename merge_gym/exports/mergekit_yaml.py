@@ -36,17 +36,19 @@ def mergekit_yaml(recipe: Recipe, bank: LayerBank) -> str:
     Raises NotExpressibleError.
     """
     _check_models(bank)
+    _check_plain(recipe)
     (_, layers), *_ = recipe.segments
+    ((_, shared),) = recipe.shared
     if not layers:
         raise NotExpressibleError("mergekit builds no model without layers")
-    sources = list(dict.fromkeys([*(layer.source for layer in layers), recipe.shared]))
+    sources = list(dict.fromkeys([*(layer.source for layer in layers), shared]))
     stages = {source: _stage(source, bank) for source in sources if source.kind == "operator"}
     if layers == Recipe.uniform(sources[0], bank).segments[0][1] and stages.keys() == {*sources}:
         return _dump(list(stages.values()))
     names = {source: f"{source.name}-{number}" for number, source in enumerate(stages, 1)}
     places = {source: names.get(source) or _place(source, bank) for source in sources}
     documents = [{"name": names[source], **stage} for source, stage in stages.items()]
-    return _dump([*documents, _cut(layers, recipe.shared, places, bank)])
+    return _dump([*documents, _cut(layers, shared, places, bank)])
 
 
 def _check_models(bank: LayerBank) -> None:
@@ -58,6 +60,16 @@ def _check_models(bank: LayerBank) -> None:
     for name, expert in bank.suite.experts.items():
         if lora.is_adapter(local_directory(expert.location)):
             raise NotExpressibleError(f"expert {name!r} is an adapter, merged here in its own way")
+
+
+def _check_plain(recipe: Recipe) -> None:
+    layers = [layer for _, layers in recipe.segments for layer in layers]
+    if any(len(parts) > 1 for parts in (recipe.shared, *(layer.parts for layer in layers))):
+        raise NotExpressibleError("mergekit takes a layer whole, here its components differ")
+    if any((layer.scale, layer.stream) != (1, 1) for layer in layers):
+        raise NotExpressibleError("it has layers whose output is scaled")
+    if any(source.experts for source in recipe.sources):
+        raise NotExpressibleError("it merges some of the experts only")
 
 
 def _place(source: Source, bank: LayerBank) -> str:

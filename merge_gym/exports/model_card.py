@@ -8,7 +8,7 @@ from pathlib import Path
 from transformers.models.auto import modeling_auto
 
 from merge_gym.merging.bank import LayerBank
-from merge_gym.recipe import Recipe
+from merge_gym.recipe import Layer, Recipe, parts_text
 
 Scores = Mapping[str, Mapping[str, float]]
 """{split: {task: metric in [0, 1]}}"""
@@ -78,7 +78,7 @@ above.
 |---|---|---|---|
 {_layers(recipe)}
 
-Parameters outside the layers: {recipe.shared}.
+Parameters outside the layers: {parts_text(recipe.shared)}.
 
 {_mergekit(mergekit_obstacle)}
 
@@ -131,10 +131,16 @@ def _shown(location: str) -> str:
 
 def _layers(recipe: Recipe) -> str:
     return "\n".join(
-        f"| {segment} | {position} | {layer.index} | {layer.source} |"
+        f"| {segment} | {position} | {layer.index} | {_taken(layer)} |"
         for segment, entries in recipe.segments
         for position, layer in enumerate(entries)
     )
+
+
+def _taken(layer: Layer) -> str:
+    factors = {"branches": layer.scale, "output": layer.stream}
+    scaled = [f"{what} × {factor:.4g}" for what, factor in factors.items() if factor != 1]
+    return ", ".join([parts_text(layer.parts), *scaled])
 
 
 def _mergekit(obstacle: str | None) -> str:

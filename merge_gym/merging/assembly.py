@@ -32,14 +32,14 @@ def assemble(recipe: Recipe, bank: LayerBank, task: str) -> PreTrainedModel:
 def put_together(recipe: Recipe, bank: LayerBank, task: str) -> tuple[PreTrainedModel, set[str]]:
     """The whole model, and the names of those tensors of its head that the expert lacks; their
     values are arbitrary."""
-    bank.check(recipe)
+    recipe = bank.resolve(recipe)
     adapter, expert = bank.suite.adapter, bank.suite.heads[task]
     taken = {segment: [layer.index for layer in layers] for segment, layers in recipe.segments}
     model = build(adapter, adapter.config(taken, head=expert.config))
     tensors = {**bank.shared_tensors(recipe.shared), **expert.head}
     for segment, layers in recipe.segments:
         for position, layer in enumerate(layers):
-            for name, tensor in bank.layer(layer.source, segment, layer.index).items():
+            for name, tensor in bank.layer(segment, layer).items():
                 tensors[adapter.tensor_name(segment, position, name)] = tensor
     absent = fill(model, tensors)
     missing = {name for name in absent if bank.suite.tasks or adapter.place(name).part != "head"}

@@ -1,43 +1,64 @@
-"""All that can stand at a layer: the experts' layers and the operators' outputs."""
+"""All that can stand at a layer, as tensors: the experts' layers and the operators' outputs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from merge_gym import operators as operator_registry
-from merge_gym.merging.statistics import Statistics, check_data, collect
+from merge_gym.memory import Memo
+from merge_gym.merging.pieces import Pieces
+from merge_gym.merging.scales import check_scales, fold, without_streams
+from merge_gym.merging.statistics import check_data
 from merge_gym.messages import unknown_name
 from merge_gym.models import Parameters
-from merge_gym.models.parameters import SHARED
-from merge_gym.recipe import Source
-from merge_gym.spaces.candidates import Candidates
+from merge_gym.models.parameters import SHARED, Group
+from merge_gym.recipe import (
+    LAYER_COMPONENTS,
+    SHARED_COMPONENTS,
+    WHOLE,
+    Layer,
+    Parts,
+    Recipe,
+    Source,
+    whole,
+)
+from merge_gym.spaces.candidates import Candidates, Family
 from merge_gym.suites import Suite
 
 SourceLike = str | Mapping[str, Any] | Source
 
+BANK_BYTES = 2**30
+"""What is kept of merged tensors beside the bank's own candidates, if no budget is given."""
 
-class LayerBank(Candidates):
-    """The candidates of a suite, each merged when it is first asked for and then kept.
+RESOLVED = 4 * 2**20
+"""Bytes of recipes that are remembered as checked."""
+
+RECIPE_BYTES = 4096
+"""What one of them takes, about."""
+
+
+class LayerBank:
+    """The sources of a suite as tensors, each stretch merged when it is first asked for.
 
     Args:
         suite: where the models come from.
-        operators: names or `{"name": …, hyper-parameters}`, in action order after the experts;
-            several variants of one operator may stand side by side. None: the suite's own.
+        operators: names or `{"name": …, settings}`, in action order after the experts; several
+            variants of one operator may stand side by side. None: the suite's own.
         shared: source of the parameters outside the layers: an expert's name or an operator.
             None: the suite's own.
+        bank_bytes: budget of merged tensors, those that models are run with included; the least
+            recently used go. None: room for every candidate, and 1 GiB.
 
     Attributes:
-        candidates: names of the N+M sources, in action order.
-        sources: the same, by value.
-        segments: {segment name: number of layers}.
+        candidates: the N+M sources by name and value, in action order.
 
     Raises:
-        ValueError: an unknown operator, a hyper-parameter out of range, the same candidate twice,
-            an operator that looks at data where the suite has none that it can use.
+        ValueError: an unknown operator, a setting out of range, the same candidate twice, an
+            operator that looks at data where the suite has none that it can use.
     """
 
     def __init__(
@@ -45,114 +66,177 @@ class LayerBank(Candidates):
         suite: Suite,
         operators: Sequence[str | Mapping[str, Any]] | None = None,
         shared: SourceLike | None = None,
+        bank_bytes: int | None = None,
     ) -> None:
         self.suite = suite
         given = suite.operators if operators is None else operators
         if isinstance(given, str | Mapping):
             raise ValueError(f"operators is a list of operators, got {given!r}: write [{given!r}]")
-        sources = (
-            *(Source.expert(name) for name in suite.experts),
-            *(self._operator(spec) for spec in given),
+        merged = [self._operator(spec) for spec in given]
+        sources = [*(Source.expert(name) for name in suite.experts), *merged]
+        names = [*suite.experts, *(spec_name(spec) for spec in given)]
+        _check_distinct(sources, names)
+        adapter = suite.adapter
+        family = Family(bool(adapter.components), bool(adapter.final), bool(adapter.writes))
+        self.candidates = Candidates(
+            suite.name, suite.digest, adapter.segments, sources, names, (), family
         )
-        names = (*suite.experts, *(spec_name(spec) for spec in given))
-        super().__init__(suite.name, suite.digest, suite.adapter.segments, sources, names)
-        self._check_distinct()
-        self.shared = self.source(suite.shared if shared is None else shared)
-        self._models: dict[Source, Parameters] = {}
-        self._statistics: dict[operator_registry.Statistic, list[Statistics]] = {}
+        chosen = self.source(suite.shared if shared is None else shared)
+        self.candidates.shared = whole(chosen)
+        model = suite.pretrained.parameters.flat.nbytes
+        room = (
+            BANK_BYTES + 4 * len(merged) * model
+        )  # half for pieces, half for modules made of them
+        self.bank_bytes = room if bank_bytes is None else bank_bytes
+        self._pieces = Pieces(suite, self.bank_bytes // 2)
+        self._resolved: Memo[Recipe] = Memo(RESOLVED)
 
     def source(self, spec: SourceLike) -> Source:
-        """A candidate or expert by name, or an operator by name, `{"name": …}` or value."""
-        if isinstance(spec, str) and spec in self.candidates:
-            return self.sources[self.candidates.index(spec)]
+        """A candidate or expert by name, or an operator by name, `{"name": …}` or value, with all
+        its settings.
+
+        Raises ValueError for one that is unknown, and for an operator's bare name where the bank
+        holds it with other settings than its defaults.
+        """
         if isinstance(spec, Source):
             return self._known(spec)
-        if isinstance(spec, str) and spec not in operator_registry.available():
-            known = {*self.candidates, *operator_registry.available()}
-            raise ValueError(unknown_name("source", spec, known))
+        if isinstance(spec, str):
+            if spec in self.candidates.names:
+                return self.candidates.source(spec)
+            if spec not in operator_registry.available():
+                known = {*self.candidates.names, *operator_registry.available()}
+                raise ValueError(unknown_name("source", spec, known))
+            self._check_unambiguous(spec)
         return self._operator(spec)
 
-    def layer(self, source: Source, segment: str, index: int) -> dict[str, Tensor]:
-        """The tensors of one candidate, by their names within the layer; not to be changed."""
-        return self.parameters(source).group((segment, index))
+    def uniform(self, spec: SourceLike) -> Recipe:
+        """The whole model from one source."""
+        return self.candidates.uniform(self.source(spec))
 
-    def shared_tensors(self, source: Source) -> dict[str, Tensor]:
+    def layer(self, segment: str, layer: Layer) -> dict[str, Tensor]:
+        """The tensors of a layer, by their names within it, scales folded in; not to be changed."""
+        return fold(layer, self._tensors((segment, layer.index), layer.parts), self.suite.adapter)
+
+    def shared_tensors(self, shared: Parts) -> dict[str, Tensor]:
         """The parameters outside layers and heads, by full name; not to be changed."""
-        return self.parameters(source).group(SHARED)
+        return self._tensors(SHARED, shared)
 
     def parameters(self, source: Source) -> Parameters:
-        """Every layer and the shared parameters of `source`."""
-        if source not in self._models:
-            self._models[source] = self._build(self._known(source))
-        return self._models[source]
+        """Every layer and the shared parameters of `source`, in a flat vector of their own; an
+        expert's are its checkpoint's."""
+        known = self._known(source)
+        if known.kind == "expert":
+            return self.suite.experts[known.name].parameters
+        layout = self.suite.pretrained.parameters.layout
+        tensors = {
+            (group, name): tensor
+            for group in layout.groups
+            for name, tensor in self._tensors(group, whole(known)).items()
+        }
+        return Parameters.gather(layout, tensors, self.suite.allocate)
 
-    def release(self, source: Source) -> None:
-        """Let go of what was merged for `source`."""
-        self._models.pop(source, None)
+    def resolve(self, recipe: Recipe) -> Recipe:
+        """The recipe as it is scored and exported: every source with all its settings, factors of
+        whole outputs turned into factors of branches.
 
-    def _operator(self, spec: str | Mapping[str, Any]) -> Source:
+        Raises ValueError for a recipe of another suite, a source that is unknown or out of range,
+        and components or scales that the family lacks.
+        """
+        resolved = self._resolved.get(recipe)
+        if resolved is None:
+            self.candidates.check(recipe)
+            adapter = self.suite.adapter
+            family = self.suite.pretrained.config.model_type
+            check_scales(recipe, adapter, family)
+            segments = tuple(
+                (name, tuple(replace(layer, parts=self._checked(layer.parts)) for layer in layers))
+                for name, layers in recipe.segments
+            )
+            shared = self._checked(recipe.shared, layers=False)
+            resolved = without_streams(replace(recipe, shared=shared, segments=segments), adapter)
+            self._resolved.put(recipe, resolved, RECIPE_BYTES)
+        return resolved
+
+    def _tensors(self, group: Group, parts: Parts) -> dict[str, Tensor]:
+        of = dict(parts)
+        tensors: dict[str, Tensor] = {}
+        for component in self._pieces.components(group):
+            source = of[component] if component in of else of[WHOLE]
+            tensors |= self._pieces.piece(source, group, component)
+        return tensors
+
+    def _checked(self, parts: Parts, layers: bool = True) -> Parts:
+        """The parts with complete sources; equal parts become one."""
+        adapter, given = self.suite.adapter, tuple(component for component, _ in parts)
+        names = LAYER_COMPONENTS if layers else SHARED_COMPONENTS
+        known = adapter.components if layers else adapter.final
+        if given != (WHOLE,) and not (known and given == names):
+            family = self.suite.pretrained.config.model_type
+            what = f"{'layers' if layers else 'shared parameters'} of {family}"
+            expected = f" or one for each of {', '.join(names)}, in order" if known else ""
+            raise ValueError(
+                f"{what} have one source{expected}; got sources for {', '.join(given) or 'nothing'}"
+            )
+        checked = tuple((component, self._known(source)) for component, source in parts)
+        first = checked[0][1]
+        return whole(first) if all(source == first for _, source in checked) else checked
+
+    def _operator(self, spec: str | Mapping[str, Any], experts: tuple[str, ...] = ()) -> Source:
         settings = {"name": spec} if isinstance(spec, str) else spec
         if not isinstance(settings, Mapping) or "name" not in settings:
-            raise ValueError(
-                f"an operator is a name or {{'name': …, hyper-parameters}}, got {spec!r}"
-            )
+            raise ValueError(f"an operator is a name or {{'name': …, settings}}, got {spec!r}")
         name = settings["name"]
-        given = {key: value for key, value in settings.items() if key != "name"}
-        checked = operator_registry.check(name, given, len(self.suite.experts))
+        given = {key: settings[key] for key in settings if key not in ("name", "experts")}
+        merged = self._merged_experts(settings.get("experts", experts))
+        checked = operator_registry.check(name, given, len(merged or self.suite.experts))
         check_data(name, self.suite)
-        return Source.operator(name, **checked)
+        return Source.operator(name, merged, **checked)
+
+    def _merged_experts(self, given: Iterable[str]) -> tuple[str, ...]:
+        """Which experts an operator merges, in the suite's order; none stands for all."""
+        chosen, known = tuple(given), tuple(self.suite.experts)
+        if unknown := [name for name in chosen if name not in known]:
+            raise ValueError(unknown_name("expert", unknown[0], known))
+        if chosen != tuple(name for name in known if name in chosen):
+            raise ValueError(
+                f"an operator's experts stand once each in the suite's order, {', '.join(known)}; "
+                f"got {', '.join(chosen)}"
+            )
+        return () if chosen == known else chosen
 
     def _known(self, source: Source) -> Source:
         if source.kind == "operator":
-            return self._operator({"name": source.name, **dict(source.parameters)})
+            spec = {"name": source.name, **dict(source.parameters)}
+            return self._operator(spec, source.experts)
         if source.name not in self.suite.experts:
             raise ValueError(unknown_name("expert", source.name, self.suite.experts))
         return source
 
-    def _check_distinct(self) -> None:
-        for index, source in enumerate(self.sources):
-            if source in self.sources[:index] or self.candidates[index] in self.candidates[:index]:
-                raise ValueError(
-                    f"candidate {self.candidates[index]!r} is in the bank twice; give each "
-                    f"operator other hyper-parameters, and no expert an operator's name"
-                )
-
-    def _build(self, source: Source) -> Parameters:
-        if source.kind == "expert":
-            return self.suite.experts[source.name].parameters
-        settings = dict(source.parameters)
-        scope = settings.pop("scope")
-        if "seed" in settings:
-            settings["generator"] = torch.Generator().manual_seed(settings.pop("seed"))
-        pretrained = self.suite.pretrained.parameters
-        experts = [expert.parameters.flat for expert in self.suite.experts.values()]
-        merged = self.suite.allocate(pretrained.layout.size, pretrained.flat.dtype)
-        for span, shape in pretrained.stretches(scope):
-            merged[span] = operator_registry.merge(
-                source.name,
-                pretrained.flat[span].view(shape),
-                [expert[span].view(shape) for expert in experts],
-                **settings,
-                **self._data(source.name, span),
-            ).view(-1)
-        return Parameters(pretrained.layout, merged)
-
-    def _data(self, operator: str, span: slice) -> dict[str, list[Tensor]]:
-        """What an operator is told about the experts' data for one tensor, if it needs that."""
-        kind = operator_registry.get(operator).needs
-        if kind is None:
-            return {}
-        if kind not in self._statistics:
-            self._statistics[kind] = collect(kind, self.suite)
-        statistics = self._statistics[kind]
-        if span.start not in statistics[0]:
-            return {}
-        return {"statistics": [of[span.start] for of in statistics]}
+    def _check_unambiguous(self, name: str) -> None:
+        others = [
+            held
+            for held, source in zip(self.candidates.names, self.candidates.sources, strict=True)
+            if source.kind == "operator" and source.name == name
+        ]
+        if others:
+            raise ValueError(
+                f"the bank holds {', '.join(others)}, so {name!r} alone is ambiguous: give that "
+                f"name, or {{'name': {name!r}, …}} with the settings that are meant"
+            )
 
 
 def spec_name(spec: str | Mapping[str, Any]) -> str:
-    """`ties`, or `ties(density=0.3)` where hyper-parameters are given."""
+    """`ties`, or `ties(density=0.3)` where settings are given."""
     if isinstance(spec, str):
         return spec
     name = spec.get("name", "")
     return str(Source.operator(name, **{key: spec[key] for key in spec if key != "name"}))
+
+
+def _check_distinct(sources: Sequence[Source], names: Sequence[str]) -> None:
+    for index, source in enumerate(sources):
+        if source in sources[:index] or names[index] in names[:index]:
+            raise ValueError(
+                f"candidate {names[index]!r} is in the bank twice; give each operator other "
+                f"settings, and no expert an operator's name"
+            )

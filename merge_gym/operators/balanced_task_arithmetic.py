@@ -8,9 +8,25 @@ from merge_gym.operators._task_vectors import add, one_by_one, total, weights
 from merge_gym.operators.registry import Weight, operator
 
 
-@operator(scope="model")
+def balancing(
+    pretrained: Tensor, experts: Sequence[Tensor], *, weight: Weight | None
+) -> list[float]:
+    """What each task vector is multiplied with."""
+    norms = [float(vector.norm()) for vector in one_by_one(pretrained, experts)]
+    mean = sum(norms) / len(norms)
+    given = weights(1 / len(experts) if weight is None else weight, len(experts))
+    return [
+        factor * mean / norm if norm > 0 else 0.0 for factor, norm in zip(given, norms, strict=True)
+    ]
+
+
+@operator(scope="model", whole=balancing)
 def balanced_task_arithmetic(
-    pretrained: Tensor, experts: Sequence[Tensor], *, weight: Weight | None = None
+    pretrained: Tensor,
+    experts: Sequence[Tensor],
+    *,
+    weight: Weight | None = None,
+    facts: Sequence[float] | None = None,
 ) -> Tensor:
     r"""Task arithmetic with every task vector scaled to the same norm, their mean norm.
 
@@ -29,14 +45,5 @@ def balanced_task_arithmetic(
 
     Source: merge_gym's own. Neither mergekit nor a paper's code has it in this form.
     """
-    norms = [float(vector.norm()) for vector in one_by_one(pretrained, experts)]
-    mean = sum(norms) / len(norms)
-    factors = [
-        factor * mean / norm if norm > 0 else 0.0
-        for factor, norm in zip(
-            weights(1 / len(experts) if weight is None else weight, len(experts)),
-            norms,
-            strict=True,
-        )
-    ]
+    factors = balancing(pretrained, experts, weight=weight) if facts is None else facts
     return add(pretrained, total(one_by_one(pretrained, experts, factors)))

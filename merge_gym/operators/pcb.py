@@ -1,6 +1,7 @@
 """PCB-Merging: parameter competition balancing."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated
 
 import torch
@@ -13,13 +14,46 @@ from merge_gym.operators.registry import Range, Weight, operator
 _OUTLIERS = 1e-4
 
 
-@operator(scope="model")
+@dataclass(frozen=True)
+class Limits:
+    """What the standing of an expert's entries is measured by, over the whole model.
+
+    Attributes:
+        smallest, largest: of its clipped magnitudes.
+        least, most: the score from which the kept share begins, and the greatest one.
+    """
+
+    smallest: Tensor
+    largest: Tensor
+    least: Tensor
+    most: Tensor
+
+
+def scoring(
+    pretrained: Tensor, experts: Sequence[Tensor], *, density: float, weight: Weight
+) -> list[Limits]:
+    """The limits of each expert."""
+    together, found = total(one_by_one(pretrained, experts)), []
+    for vector in one_by_one(pretrained, experts):
+        magnitude = vector.abs()
+        clipped = _quantile(magnitude, _OUTLIERS), _quantile(magnitude, 1 - _OUTLIERS, 1)
+        smallest, largest = magnitude.clamp_(*clipped).aminmax()
+        limits = Limits(smallest, largest, smallest, largest)
+        _, score = _competition(vector, together, limits, len(experts))
+        least = _quantile(score, 1 - density)
+        most = score.clamp_(min=least).max()
+        found.append(Limits(smallest, largest, least, most))
+    return found
+
+
+@operator(scope="model", whole=scoring)
 def pcb(
     pretrained: Tensor,
     experts: Sequence[Tensor],
     *,
     density: Annotated[float, Range(0, 1)] = 0.1,
     weight: Weight = 1.0,
+    facts: Sequence[Limits] | None = None,
 ) -> Tensor:
     r"""Weigh each entry by its standing within its own task and its agreement with the others.
 
@@ -43,22 +77,32 @@ def pcb(
     normalised instead of raw task vectors inside tanh, keeps 5 % and uses λ = 1.2; the paper
     writes softmax where both files have exp and tanh. mergekit does not have it.
     """
+    if facts is None:
+        facts = scoring(pretrained, experts, density=density, weight=weight)
     together = total(one_by_one(pretrained, experts))
     merged, scores = torch.zeros_like(together), torch.zeros_like(together)
     factors = weights(weight, len(experts))
-    for vector, factor in zip(one_by_one(pretrained, experts), factors, strict=True):
-        magnitude = vector.abs()
-        magnitude.clamp_(_quantile(magnitude, _OUTLIERS), _quantile(magnitude, 1 - _OUTLIERS, 1))
-        score = _stretch_(magnitude.clone()).square_().mul_(len(experts)).exp_()
-        for part, own, sum_of_all in pieces(score, vector, together):
-            part.mul_((own * sum_of_all).tanh_())
-        if density > 0:
-            _stretch_(score.clamp_(min=_quantile(score, 1 - density)))
-        else:
-            score.zero_()
+    vectors = one_by_one(pretrained, experts)
+    for vector, factor, of in zip(vectors, factors, facts, strict=True):
+        magnitude, score = _competition(vector, together, of, len(experts))
+        score = (
+            _stretch(score.clamp_(min=of.least), of.least, of.most) if density > 0 else score * 0
+        )
         scores.add_(score)
         merged.addcmul_(score, magnitude.copysign_(vector), value=factor)
     return add(pretrained, merged.div_(scores.clamp_(min=1e-12)))
+
+
+def _competition(
+    vector: Tensor, together: Tensor, limits: Limits, experts: int
+) -> tuple[Tensor, Tensor]:
+    """An expert's clipped magnitudes, and the score β of each entry."""
+    magnitude = vector.abs().clamp_(limits.smallest, limits.largest)
+    stretched = _stretch(magnitude.clone(), limits.smallest, limits.largest)
+    score = stretched.square_().mul_(experts).exp_()
+    for part, own, sum_of_all in pieces(score, vector, together):
+        part.mul_((own * sum_of_all).tanh_())
+    return magnitude, score
 
 
 def _quantile(values: Tensor, fraction: float, below: int = 0) -> Tensor:
@@ -67,7 +111,6 @@ def _quantile(values: Tensor, fraction: float, below: int = 0) -> Tensor:
     return kth_smallest(values, min(max(place, 0) + 1, values.numel()))
 
 
-def _stretch_(values: Tensor) -> Tensor:
+def _stretch(values: Tensor, low: Tensor, high: Tensor) -> Tensor:
     """Map the smallest value to 0 and the greatest to 1, in place; equal values all to 0."""
-    low, high = values.aminmax()
     return values.sub_(low).div_(torch.where(high > low, high - low, 1))

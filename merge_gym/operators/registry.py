@@ -1,40 +1,46 @@
 """How a pure function becomes an operator: the decorator, the look-up and the checks.
 
-An operator's hyper-parameters are its function's keyword arguments; what each may be is read from
-its annotation::
-
-    density: Annotated[float, Range(0, 1)] = 0.2     # a number within bounds
-    weight: Weight = 1.0                             # one number, or one per expert
-    consensus: Literal["mean", "sum"] = "mean"       # one of a few words
-    generator: torch.Generator | None = None         # the operator draws random numbers
+An operator's settings are its function's keyword arguments; what each may be is read from its
+annotation (``merge_gym.settings``), and with ``generator: torch.Generator | None = None`` it draws
+random numbers. An operator that draws takes exactly one number for each entry and expert, tensor by
+tensor and in each expert by expert, whatever its settings: so a generator can be moved to where a
+stretch of the model begins.
 
 An operator that looks at data does so through ``statistics``, one tensor per expert, which the
-decorator's ``needs`` names and the caller collects.
+decorator's ``needs`` names and the caller collects. One whose scope is the model, but whose result
+at an entry depends on the rest of the model through a few numbers only (thresholds, norms), takes
+these as ``facts``, which the decorator's ``whole`` computes: then stretches can be merged alone.
 
 Two settings belong to every operator and are never seen by its function, since they say how it is
 called: ``scope``, which values a call receives, and ``seed``, for those that draw.
 """
 
-import difflib
-import math
-import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from inspect import Parameter, signature
-from numbers import Integral, Real
-from typing import (
-    Annotated,
-    Any,
-    Literal,
-    TypeVar,
-    Union,
-    get_args,
-    get_origin,
-    get_type_hints,
-)
+from inspect import signature
+from typing import Any, Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor
+
+from merge_gym.messages import unknown_name
+from merge_gym.settings import Range, Setting, Weight, check_settings, settings_of_function
+
+__all__ = [
+    "Operator",
+    "Range",
+    "Scope",
+    "Statistic",
+    "Weight",
+    "available",
+    "check",
+    "get",
+    "merge",
+    "operator",
+]
+
+GIVEN = ("generator", "statistics", "facts")
+"""Keyword arguments of an operator's function that are no settings."""
 
 Scope = Literal["tensor", "layer", "model"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
@@ -44,79 +50,7 @@ Statistic = Literal["gram", "fisher"]
 layer's weight, shape (inputs, inputs), which takes forward passes; ``fisher``, the diagonal of the
 Fisher information in the tensor's own shape, which takes gradients."""
 
-Weight = float | Sequence[float]
-"""The λ of the papers: one number for all experts, or one per expert in their order."""
-
-Kind = Literal["number", "integer", "flag", "choice"]
-_KINDS: dict[Any, Kind] = {float: "number", int: "integer", bool: "flag"}
-
 Function = TypeVar("Function", bound=Callable[..., Tensor])
-
-
-@dataclass(frozen=True)
-class Range:
-    """The closed interval a number must lie in; stands beside the type in ``Annotated``."""
-
-    low: float = -math.inf
-    high: float = math.inf
-
-    def __str__(self) -> str:
-        if math.isinf(self.high):
-            return "" if math.isinf(self.low) else f" of at least {self.low:g}"
-        return f" from {self.low:.10g} to {self.high:.10g}"
-
-
-@dataclass(frozen=True)
-class Hyperparameter:
-    """One hyper-parameter as the function's signature describes it."""
-
-    name: str
-    default: Any
-    kind: Kind
-    range: Range = Range()
-    choices: tuple[str, ...] = ()
-    per_expert: bool = False
-    optional: bool = False
-
-    def expected(self) -> str:
-        """What a value must be, in words for an error message."""
-        words = {
-            "number": f"a finite number{self.range}",
-            "integer": f"a whole number{self.range}",
-            "flag": "true or false",
-            "choice": " or ".join(repr(choice) for choice in self.choices),
-        }[self.kind]
-        if self.per_expert:
-            words += ", or a list with one for each expert"
-        return words + (", or none for the default" if self.optional else "")
-
-    def check(self, value: Any, experts: int) -> Any:
-        """Return ``value`` in its canonical type, or raise ``ValueError``."""
-        if value is None and self.optional:
-            return None
-        if self.per_expert and isinstance(value, Sequence) and not isinstance(value, str):
-            if len(value) != experts:
-                raise ValueError(f"{len(value)} values for {experts} experts")
-            return tuple(self._one(item) for item in value)
-        return self._one(value)
-
-    def _one(self, value: Any) -> Any:
-        if self.kind == "flag" and isinstance(value, bool):
-            return value
-        if self.kind == "choice" and value in self.choices:
-            return value
-        if self.kind == "integer" and _is_number(value, Integral) and self._inside(value):
-            return int(value)
-        if self.kind == "number" and _is_number(value, Real) and self._inside(value):
-            return float(value)
-        raise ValueError(f"{value!r} is not allowed")
-
-    def _inside(self, value: float) -> bool:
-        return math.isfinite(value) and self.range.low <= value <= self.range.high
-
-
-def _is_number(value: Any, kind: type) -> bool:
-    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True)
@@ -125,13 +59,14 @@ class Operator:
 
     Attributes:
         name: what it is called in recipes and configurations; the function's own name.
-        function: ``(pretrained, experts, **hyperparameters) -> merged``, without any checks.
+        function: ``(pretrained, experts, **settings) -> merged``, without any checks.
         scope: the values one call receives unless the caller overrides it: one ``tensor``, or all
             values of one ``layer`` or of the whole ``model`` laid end to end.
         scopes: the scopes it may be used with; an operator on matrices has ``tensor`` only.
-        hyperparameters: the specifications, in the order of the signature.
+        settings: what may be set, by name, in the order of the signature.
         draws: whether the function takes a ``generator``.
         needs: which ``statistics`` the function takes, if any.
+        whole: ``(pretrained, experts, **settings) -> facts`` over the whole model, if any.
         min_experts, max_experts: how many experts it can merge; no upper bound is ``None``.
     """
 
@@ -139,11 +74,12 @@ class Operator:
     function: Callable[..., Tensor]
     scope: Scope
     scopes: tuple[Scope, ...]
-    hyperparameters: tuple[Hyperparameter, ...]
+    settings: Mapping[str, Setting]
     draws: bool
     needs: Statistic | None
     min_experts: int
     max_experts: int | None
+    whole: Callable[..., Any] | None = None
 
 
 _OPERATORS: dict[str, Operator] = {}
@@ -155,6 +91,7 @@ def operator(
     scopes: tuple[Scope, ...] = SCOPES,
     experts: tuple[int, int | None] = (1, None),
     needs: Statistic | None = None,
+    whole: Callable[..., Any] | None = None,
 ) -> Callable[[Function], Function]:
     """Register the decorated function as an operator under its own name.
 
@@ -165,6 +102,7 @@ def operator(
         scopes: what a caller may override it with.
         experts: the least and the greatest number of experts.
         needs: which statistics the function takes as its keyword ``statistics``.
+        whole: what gives the ``facts`` that the function takes where its scope is the model.
     """
 
     def register(function: Function) -> Function:
@@ -174,58 +112,21 @@ def operator(
                 f"An operator named {name!r} is already defined in "
                 f"{_OPERATORS[name].function.__module__}; give the new one another name."
             )
-        hints = get_type_hints(function, include_extras=True)
-        keywords = [p for p in signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
         _OPERATORS[name] = Operator(
             name=name,
             function=function,
             scope=scope,
             scopes=scopes,
-            hyperparameters=tuple(
-                _specification(keyword, hints[keyword.name], name)
-                for keyword in keywords
-                if keyword.name not in ("generator", "statistics")
-            ),
-            draws=any(keyword.name == "generator" for keyword in keywords),
+            settings=settings_of_function(function, but=GIVEN),
+            draws="generator" in signature(function).parameters,
             needs=needs,
             min_experts=experts[0],
             max_experts=experts[1],
+            whole=whole,
         )
         return function
 
     return register
-
-
-def _specification(keyword: Parameter, annotation: Any, operator_name: str) -> Hyperparameter:
-    """Read one hyper-parameter from its annotation and default."""
-    parts = list(_parts(annotation))
-    ranges = [part for part in parts if isinstance(part, Range)]
-    plain = [part for part in parts if part not in (*ranges, type(None), Sequence[float])]
-    choices = get_args(plain[0]) if get_origin(plain[0]) is Literal else ()
-    kind = "choice" if choices else _KINDS.get(plain[0])
-    if len(plain) > 1 or kind is None or keyword.default is Parameter.empty:
-        raise TypeError(
-            f"Operator {operator_name!r}: hyper-parameter {keyword.name!r} needs a default and an "
-            f"annotation of float, int, bool, Literal or Weight, not {annotation!r}."
-        )
-    return Hyperparameter(
-        name=keyword.name,
-        default=keyword.default,
-        kind=kind,
-        range=ranges[0] if ranges else Range(),
-        choices=choices,
-        per_expert=Sequence[float] in parts,
-        optional=type(None) in parts,
-    )
-
-
-def _parts(annotation: Any) -> Iterator[Any]:
-    """The alternatives of a union and what ``Annotated`` adds to them, at any depth."""
-    if get_origin(annotation) in (Annotated, Union, types.UnionType):
-        for part in get_args(annotation):
-            yield from _parts(part)
-    else:
-        yield annotation
 
 
 def available() -> tuple[str, ...]:
@@ -236,10 +137,7 @@ def available() -> tuple[str, ...]:
 def get(name: str) -> Operator:
     """The operator called ``name``; an unknown name is a ``ValueError`` with the nearest ones."""
     if name not in _OPERATORS:
-        raise ValueError(
-            f"Unknown operator {name!r}.{_nearest(name, available())} "
-            f"Available: {', '.join(available())}."
-        )
+        raise ValueError(unknown_name("operator", name, available()))
     return _OPERATORS[name]
 
 
@@ -258,32 +156,21 @@ def check(name: str, hyperparameters: dict[str, Any], experts: int) -> dict[str,
     """
     found = get(name)
     _check_count(found, experts)
-    known = {spec.name: spec for spec in (*found.hyperparameters, *_common_settings(found))}
-    for given in hyperparameters:
-        if given not in known:
-            raise ValueError(
-                f"Operator {name!r} has no hyper-parameter {given!r}."
-                f"{_nearest(given, tuple(known))} It takes: {', '.join(known)}."
-            )
-    return {
-        key: _checked(name, spec, hyperparameters.get(key, spec.default), experts)
-        for key, spec in known.items()
+    known = {**found.settings, **_common_settings(found)}
+    given = check_settings(f"setting of operator {name!r}", hyperparameters, known, experts)
+    defaults = {
+        key: setting.check(setting.default, experts)
+        for key, setting in known.items()
+        if key not in given
     }
+    return {key: given[key] if key in given else defaults[key] for key in known}
 
 
-def _common_settings(found: Operator) -> tuple[Hyperparameter, ...]:
-    scope = Hyperparameter("scope", found.scope, "choice", choices=found.scopes)
-    seed = Hyperparameter("seed", 0, "integer", Range(0, 2**32 - 1))
-    return (scope, seed) if found.draws else (scope,)
-
-
-def _checked(name: str, spec: Hyperparameter, value: Any, experts: int) -> Any:
-    try:
-        return spec.check(value, experts)
-    except ValueError as problem:
-        raise ValueError(
-            f"Operator {name!r}, hyper-parameter {spec.name!r}: {problem}; give {spec.expected()}."
-        ) from None
+def _common_settings(found: Operator) -> dict[str, Setting]:
+    common = {"scope": Setting("scope", found.scope, "choice", choices=found.scopes)}
+    if found.draws:
+        common["seed"] = Setting("seed", 0, "integer", Range(0, 2**32 - 1))
+    return common
 
 
 def _check_count(found: Operator, experts: int) -> None:
@@ -295,11 +182,6 @@ def _check_count(found: Operator, experts: int) -> None:
             f"but {experts} {'was' if experts == 1 else 'were'} given; "
             f"choose another operator or other experts."
         )
-
-
-def _nearest(name: str, names: tuple[str, ...]) -> str:
-    near = difflib.get_close_matches(str(name), names)
-    return f" Did you mean {' or '.join(near)}?" if near else ""
 
 
 def merge(
@@ -318,7 +200,8 @@ def merge(
         hyperparameters: as ``check`` takes them. An operator that draws also takes ``generator``,
             so that one stream of random numbers can run through many calls; without it a fresh
             generator is seeded with ``seed``. One that needs statistics takes ``statistics``, one
-            tensor per expert (see ``Statistic``); without it the tensor counts as having none.
+            tensor per expert (see ``Statistic``); without it the tensor counts as having none. One
+            with ``whole`` takes ``facts``; without them they are taken from these tensors.
 
     Returns:
         A new tensor with the shape, dtype and device of ``pretrained``.
@@ -326,6 +209,7 @@ def merge(
     found = get(name)
     generator = hyperparameters.pop("generator", None) if found.draws else None
     statistics = hyperparameters.pop("statistics", None) if found.needs else None
+    facts = hyperparameters.pop("facts", None) if found.whole else None
     if generator is not None and "seed" in hyperparameters:
         raise ValueError(f"Operator {name!r}: give either a generator or a seed, not both.")
     settings = check(name, hyperparameters, len(experts))
@@ -337,6 +221,8 @@ def merge(
     if statistics is not None:
         _check_statistics(found, pretrained, statistics, len(experts))
         settings["statistics"] = statistics
+    if facts is not None:
+        settings["facts"] = facts
     with torch.no_grad():
         return found.function(pretrained, experts, **settings)
 

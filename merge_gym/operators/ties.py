@@ -1,7 +1,7 @@
 """TIES-Merging."""
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
@@ -18,7 +18,14 @@ from merge_gym.operators._task_vectors import (
 from merge_gym.operators.registry import Range, Weight, operator
 
 
-@operator(scope="model")
+def thresholds(
+    pretrained: Tensor, experts: Sequence[Tensor], *, density: float, weight: Weight, consensus: str
+) -> list[Tensor]:
+    """The smallest magnitude that each task vector keeps."""
+    return [smallest_kept(vector, density) for vector in one_by_one(pretrained, experts, weight)]
+
+
+@operator(scope="model", whole=thresholds)
 def ties(
     pretrained: Tensor,
     experts: Sequence[Tensor],
@@ -26,6 +33,7 @@ def ties(
     density: Annotated[float, Range(0, 1)] = 0.2,
     weight: Weight = 1.0,
     consensus: Consensus = "mean",
+    facts: Sequence[Tensor] | None = None,
 ) -> Tensor:
     r"""Trim each task vector, elect a sign for each entry, and merge the values that have it.
 
@@ -49,13 +57,12 @@ def ties(
     positive, and divides by the agreeing experts' weights instead of their number. The code of
     Reinforced Model Merging sums (density 0.3), and its trimming has no effect.
     """
-    thresholds = [
-        smallest_kept(vector, density) for vector in one_by_one(pretrained, experts, weight)
-    ]
+    settings: dict[str, Any] = {"density": density, "weight": weight, "consensus": consensus}
+    least_kept = thresholds(pretrained, experts, **settings) if facts is None else facts
     merged = torch.empty_like(pretrained, memory_format=torch.contiguous_format)
     given = [pretrained.contiguous(), *(expert.contiguous() for expert in experts)]
     for result, base, *models in pieces(merged, *given):
         vectors = task_vectors(base, models, weight)
-        trimmed = [v.mul_(v.abs() >= least) for v, least in zip(vectors, thresholds, strict=True)]
+        trimmed = [v.mul_(v.abs() >= least) for v, least in zip(vectors, least_kept, strict=True)]
         result.copy_(add(base, agree(trimmed, consensus)))
     return merged

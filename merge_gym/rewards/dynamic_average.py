@@ -1,7 +1,9 @@
-"""Reward wrappers."""
+"""The dynamic average reward (paper, eq. 10)."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,28 +12,41 @@ import numpy as np
 from gymnasium.utils import RecordConstructorArgs
 from numpy.typing import NDArray
 
+from merge_gym.evaluation.scorer import mean_over_tasks
+from merge_gym.rewards.reward import reward
 
+
+@reward("dynamic_average")
 @dataclass
 class DynamicAverage:
-    """The running state of the dynamic average reward (paper, eq. 10).
+    """The mean over tasks of the metric × 100, smoothed over episodes (paper, eq. 10).
 
     With e the number of rewards averaged so far, w = scale · min(e / horizon, 1) and
     R ← w · R_prev + (1 − w) · R, where R_prev is the previous smoothed reward; w = 0 for the first
-    reward of each pass over the subsets. Several environments may share one average.
+    reward of each pass over the subsets. Episodes outside a pass are neither smoothed nor entered.
+
+    Args:
+        scale: λ in [0, 1]; 0 leaves the rewards as they are.
+        horizon: T_max, the planned number of scored episodes.
     """
 
-    scale: float
-    horizon: int
+    scale: float = 0.8
+    horizon: int = 700
     episodes: int = 0
     previous: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.scale <= 1:
+        number = isinstance(self.scale, int | float) and math.isfinite(self.scale)
+        if not number or not 0 <= self.scale <= 1:
             raise ValueError(f"the scale of the dynamic average is in [0, 1], got {self.scale!r}")
-        if self.horizon < 1:
+        if isinstance(self.horizon, bool) or not isinstance(self.horizon, int) or self.horizon < 1:
             raise ValueError(
                 f"the horizon is a number of episodes, at least 1, got {self.horizon!r}"
             )
+
+    def __call__(self, scores: Mapping[str, float], position: int | None) -> float:
+        raw = 100 * mean_over_tasks(scores)
+        return raw if position is None else self.smooth(raw, starts_pass=position == 0)
 
     def smooth(self, reward: float, starts_pass: bool) -> float:
         """Enter `reward` into the average and return the smoothed one."""
@@ -44,15 +59,25 @@ class DynamicAverage:
         """Forget every reward."""
         self.episodes, self.previous = 0, 0.0
 
+    def state(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            setattr(self, name, value)
+
 
 class DynamicAverageReward(gym.Wrapper, RecordConstructorArgs):
-    """Smooth the reward of each scored episode by the dynamic average (paper, eq. 10).
+    """The dynamic average as a wrapper, for environments of one's own.
 
-    Penalties of invalid episodes, and episodes on a subset that was asked for by `reset(options)`,
-    pass unchanged and neither enter nor advance the average. A seeded reset clears it.
+    `ModelMerge-v0` needs none: its reward is a setting (`dar_scale`, `dar_horizon`, `reward`). The
+    wrapped environment says in `info["pass_position"]` of a scored episode's last step how many
+    episodes were scored before in this pass over the subsets (-1: outside a pass), and in
+    `info["scored"]` whether the episode was scored. Other rewards pass unchanged. A seeded reset
+    clears the average.
 
     Args:
-        env: a ModelMerge environment.
+        env: the environment.
         scale: λ in [0, 1]; 0 leaves the rewards as they are.
         horizon: T_max, the planned number of scored episodes.
     """
@@ -73,14 +98,6 @@ class DynamicAverageReward(gym.Wrapper, RecordConstructorArgs):
         self, action: np.int64
     ) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         observation, reward, terminated, truncated, info = self.env.step(action)
-        if info.get("pass_position") is not None:
+        if info.get("scored") and info["pass_position"] >= 0:
             reward = self.average.smooth(float(reward), starts_pass=info["pass_position"] == 0)
-        return observation, reward, terminated, truncated, info
-
-    def state(self) -> dict[str, Any]:
-        """The average's state as plain values, for a checkpoint."""
-        return asdict(self.average)
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Put back what `state` returned."""
-        self.average = DynamicAverage(**state)
+        return observation, float(reward), terminated, truncated, info

@@ -2,48 +2,84 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from merge_gym.messages import unknown_name
-from merge_gym.recipe import Layer, Recipe, Source
+from merge_gym.recipe import Layer, Parts, Recipe, Source, whole
+from merge_gym.spaces.episode import Episode
+
+
+@dataclass(frozen=True)
+class Family:
+    """What the layers of a suite's models offer to decide, beside taking them whole.
+
+    Attributes:
+        components: whether attention, mlp and the rest of a layer can be decided apart.
+        norm: whether the norm after the last layer can be decided apart from the stem.
+        scales: whether the branches of a layer can be scaled.
+    """
+
+    components: bool = False
+    norm: bool = False
+    scales: bool = False
 
 
 class Candidates:
     """The sources that an environment's actions choose from, and the recipes they spell.
 
     Attributes:
-        suite_name, digest: the suite that recipes are made for.
+        suite, digest: name and digest of the suite that recipes are made for.
         segments: {segment name: number of layers}.
         sources: the N+M sources by value, in action order.
-        candidates: their names.
-        shared: source of the parameters outside the layers.
+        names: what they are called.
+        shared: sources of the parameters outside the layers.
+        family: what the models' layers offer to decide.
     """
-
-    shared: Source
 
     def __init__(
         self,
-        suite_name: str,
+        suite: str,
         digest: str,
         segments: Mapping[str, int],
         sources: Sequence[Source],
-        candidates: Sequence[str],
+        names: Sequence[str],
+        shared: Parts,
+        family: Family = Family(),
     ) -> None:
-        self.suite_name, self.digest = suite_name, digest
+        self.suite, self.digest = suite, digest
         self.segments = dict(segments)
-        self.sources, self.candidates = tuple(sources), tuple(candidates)
+        self.sources, self.names = tuple(sources), tuple(names)
+        self.shared, self.family = shared, family
 
-    def source(self, spec: str | Mapping[str, Any] | Source) -> Source:
-        """A candidate by its name or value; ValueError if there is none."""
-        if isinstance(spec, str) and spec in self.candidates:
-            return self.sources[self.candidates.index(spec)]
-        if isinstance(spec, Source) and spec in self.sources:
-            return spec
-        raise ValueError(unknown_name("candidate", spec, self.candidates))
+    def __len__(self) -> int:
+        """N+M."""
+        return len(self.sources)
 
-    def recipe(self, taken: Sequence[tuple[int, int]]) -> Recipe:
+    @property
+    def depth(self) -> int:
+        """L, the number of layers over all segments."""
+        return sum(self.segments.values())
+
+    @property
+    def experts(self) -> tuple[str, ...]:
+        """The names of the N experts, which come first."""
+        return tuple(source.name for source in self.sources if source.kind == "expert")
+
+    def source(self, name: str) -> Source:
+        """The candidate of that name; ValueError if there is none."""
+        if name not in self.names:
+            raise ValueError(unknown_name("candidate", name, self.names))
+        return self.sources[self.names.index(name)]
+
+    def label(self, source: Source) -> str:
+        """The candidate's name where `source` is one, else the source written out."""
+        if source in self.sources:
+            return self.names[self.sources.index(source)]
+        return str(source)
+
+    def recipe(self, taken: Iterable[Sequence[int]]) -> Recipe:
         """The recipe of (layer, candidate) pairs; layers are numbered through all segments."""
         layers: dict[str, list[Layer]] = {segment: [] for segment in self.segments}
         for layer, candidate in taken:
@@ -52,12 +88,42 @@ class Candidates:
         segments = tuple((segment, tuple(chosen)) for segment, chosen in layers.items())
         return Recipe(self.digest, self.shared, segments)
 
+    def walk(self, actions: Iterable[int]) -> Recipe:
+        """What `actions` build by the rules of the MDP.
+
+        Raises ValueError if they do not end a valid episode.
+        """
+        episode = Episode(len(self), tuple(self.segments.values()), max_steps=None)
+        for position, action in enumerate(actions):
+            if episode.ended:
+                raise ValueError(f"the episode ended before action {position}; nothing may follow")
+            episode.step(action)
+        if not episode.complete:
+            raise ValueError(
+                f"the actions do not build a model: the episode stands at layer {episode.cursor} "
+                f"of {episode.layers}{' and is invalid' if episode.ended else ''}"
+            )
+        return self.recipe(episode.taken)
+
+    def repeated(self, source: Source, shared: Parts | None = None) -> Recipe:
+        """Every layer, in order, from one source; shared parameters as in all recipes here, unless
+        they are given."""
+        segments = tuple(
+            (segment, tuple(Layer.of(index, source) for index in range(size)))
+            for segment, size in self.segments.items()
+        )
+        return Recipe(self.digest, self.shared if shared is None else shared, segments)
+
+    def uniform(self, source: Source) -> Recipe:
+        """The whole model from one source, what is shared included."""
+        return self.repeated(source, whole(source))
+
     def check(self, recipe: Recipe) -> None:
         """ValueError unless `recipe` was made for this suite and its layers are in range."""
         if recipe.suite != self.digest:
             raise ValueError(
                 f"the recipe was made for the suite with digest {recipe.suite}, this is "
-                f"{self.suite_name} with digest {self.digest}: load the recipe's own suite"
+                f"{self.suite} with digest {self.digest}: load the recipe's own suite"
             )
         if [name for name, _ in recipe.segments] != list(self.segments):
             raise ValueError(f"a recipe here has the segments {', '.join(self.segments)}")
@@ -69,17 +135,11 @@ class Candidates:
                     f"0 to {size - 1}"
                 )
 
-    def label(self, source: Source) -> str:
-        """The candidate's name where `source` is one, else the source written out."""
-        if source in self.sources:
-            return self.candidates[self.sources.index(source)]
-        return str(source)
-
     @cached_property
     def _choices(self) -> list[tuple[str, tuple[Layer, ...]]]:
         """For each layer through all segments, its segment and what can be taken there."""
         return [
-            (segment, tuple(Layer(index, source) for source in self.sources))
+            (segment, tuple(Layer.of(index, source) for source in self.sources))
             for segment, size in self.segments.items()
             for index in range(size)
         ]

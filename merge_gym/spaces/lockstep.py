@@ -46,6 +46,13 @@ class Lockstep:
         """The (layer, candidate) pairs of a walk, in the order in which they were taken."""
         return [(layer, source) for layer, source in self._taken[row, : self.depth[row]].tolist()]
 
+    def encoded(self) -> NDArray[np.int64]:
+        """The layers taken, each as layer · C + candidate, in order; -1 for the rest; shape
+        (N, max_steps)."""
+        numbers = self._taken[..., 0] * self.start.candidates + self._taken[..., 1]
+        numbers[np.arange(numbers.shape[1]) >= self.depth[:, None]] = -1
+        return numbers
+
     def begin(self, rows: NDArray[np.bool_]) -> None:
         """Put the walks in `rows` back to their beginning."""
         for state in (self.cursor, self.steps, self.depth, self.invalid, self.maps):

@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import fmean
 
 import numpy as np
 from tqdm import tqdm
 
-from agents.episodes import EpisodeRecord
-from merge_gym.evaluation import Scorer
+from merge_gym.evaluation.scorer import Request
 from merge_gym.recipe import Recipe
+from merge_gym.studies.study import Study, Trial
 
-Subset = int | str
+Subset = tuple[int, ...] | None
 
 SMALLEST_VARIANCE = 1e-6  # of the advantages, in points²: noise may leave less than nothing
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """What the episodes say about one recipe.
+    """What a search says about one recipe.
 
     Attributes:
         visits: on how many different subsets it was scored; a second score on the same subset
             says nothing new.
-        advantage: mean over those of its raw reward less the subset's mean over all episodes.
+        advantage: mean over those of its score × 100 less the subset's mean over all trials.
         estimate: the advantage shrunk towards 0, for the fewer visits the more.
     """
 
@@ -35,63 +35,40 @@ class Candidate:
     estimate: float
 
 
-@dataclass(frozen=True)
-class Selection:
-    """Recipes scored again on the whole search split.
-
-    Attributes:
-        scores: {recipe: {task: metric in [0, 1]}}, best mean over tasks first.
-        evaluation_cost: examples pushed through a whole model to score them.
-    """
-
-    scores: dict[Recipe, dict[str, float]]
-    evaluation_cost: int
-
-    @property
-    def best(self) -> Recipe:
-        return next(iter(self.scores))
-
-
-def select(
-    episodes: Sequence[EpisodeRecord],
-    evaluator: Scorer,
-    top: int = 30,
-    also: Iterable[Recipe | None] = (),
-) -> Selection:
-    """Score the most promising recipes of a search on the whole search split.
+def select(study: Study, top: int = 30, also: Iterable[Recipe | None] = ()) -> list[Trial]:
+    """Score the most promising recipes of a search on the whole search split; the study's best is
+    then the best of them.
 
     Args:
-        episodes: the search.
-        evaluator: what scores them.
+        study: whose trials so far are the search.
         top: how many of `rank`'s recipes.
         also: further recipes to score, such as the policy's greedy one; None is passed over.
 
     Raises:
         ValueError: there is nothing to score: no episode was valid, and nothing else was given.
+        BudgetSpent: the rest cannot be paid for.
     """
-    recipes = [candidate.recipe for candidate in rank(episodes)[:top]]
+    recipes = [candidate.recipe for candidate in rank(study.trials)[:top]]
     recipes = list(dict.fromkeys([*recipes, *filter(None, also)]))
     if not recipes:
         raise ValueError(
-            f"none of the {len(episodes)} episodes built a model: search for longer, or with an "
-            f"agent that uses the action mask (maskable_ppo, random)"
+            "no episode built a model: search for longer, or with an agent that uses the action "
+            "mask (maskable_ppo, random)"
         )
-    scores = {recipe: evaluator.score(recipe) for recipe in tqdm(recipes, desc="top", disable=None)}
-    best_first = sorted(recipes, key=lambda recipe: fmean(scores[recipe].values()), reverse=True)
-    cost = len(recipes) * evaluator.cost()
-    return Selection({recipe: scores[recipe] for recipe in best_first}, cost)
+    bar = tqdm(recipes, desc="top", disable=None, leave=False)
+    return [study.score([Request(recipe)])[0] for recipe in bar]
 
 
-def rank(episodes: Iterable[EpisodeRecord]) -> list[Candidate]:
+def rank(trials: Iterable[Trial]) -> list[Candidate]:
     """The distinct recipes of a search, the most promising first.
 
-    A recipe's raw rewards, each less its subset's mean, are taken as its true advantage plus noise:
+    A recipe's scores, each less its subset's mean, are taken as its true advantage plus noise:
     y = θ + ε, with θ ~ N(0, τ²) over recipes and ε ~ N(0, σ²) over subsets. Both variances are
     estimated from the search itself (one-way random effects, by moments), and recipes are ordered
     by θ's posterior mean n·τ² / (n·τ² + σ²) · ȳ (James and Stein's shrinkage). One lucky reward
     therefore counts for less than the same mean over many subsets.
     """
-    residuals = _residuals([episode for episode in episodes if episode.recipe])
+    residuals = _residuals(list(trials))
     values = [np.array(list(by_subset.values())) for by_subset in residuals.values()]
     between, within = _variances(values)
     candidates = [
@@ -106,23 +83,17 @@ def rank(episodes: Iterable[EpisodeRecord]) -> list[Candidate]:
     return sorted(candidates, key=lambda candidate: candidate.estimate, reverse=True)
 
 
-def _residuals(episodes: list[EpisodeRecord]) -> dict[Recipe, dict[Subset, float]]:
-    """{recipe: {subset: its raw reward there less the subset's mean over all episodes}}."""
+def _residuals(trials: list[Trial]) -> dict[Recipe, dict[Subset, float]]:
+    """{recipe: {subset: its score there × 100 less the subset's mean over all trials}}."""
     rewards: dict[Subset, list[float]] = {}
-    for episode in episodes:
-        rewards.setdefault(_subset(episode), []).append(episode.raw_reward)
+    for trial in trials:
+        rewards.setdefault(trial.subsets, []).append(100 * trial.mean)
     means = {subset: fmean(values) for subset, values in rewards.items()}
     residuals: dict[Recipe, dict[Subset, float]] = {}
-    for episode in episodes:
-        assert episode.recipe is not None
-        subset = _subset(episode)
-        residuals.setdefault(episode.recipe, {})[subset] = episode.raw_reward - means[subset]
+    for trial in trials:
+        of = residuals.setdefault(trial.recipe, {})
+        of[trial.subsets] = 100 * trial.mean - means[trial.subsets]
     return residuals
-
-
-def _subset(episode: EpisodeRecord) -> Subset:
-    assert episode.subset is not None
-    return episode.subset
 
 
 def _variances(values: list[np.ndarray]) -> tuple[float, float]:

@@ -1,0 +1,104 @@
+"""Dropping a challenger early: it meets the incumbent subset by subset."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from merge_gym.spaces.space import Decisions
+from merge_gym.studies.study import Study
+
+
+@dataclass(frozen=True)
+class Race:
+    """How a challenger did.
+
+    Attributes:
+        won: whether it was better over all subsets; otherwise it was dropped, or lost.
+        subsets: on how many it was scored.
+        difference: mean over those of its score × 100 less the incumbent's.
+        variance: of that mean as an estimate of the difference on the whole search split.
+    """
+
+    won: bool
+    subsets: int
+    difference: float
+    variance: float
+
+
+class Racer:
+    """Compares decisions with an incumbent on the same subsets, in a random order.
+
+    After m of S subsets a challenger is dropped if even a difference of z standard errors above
+    what was seen would not reach the incumbent: mean + z · sd · √(1/m − 1/S) < 0. sd, of the
+    difference on one subset, is estimated from all races so far, with `prior_races` made up ones of
+    `prior_sd` points in the beginning.
+
+    Args:
+        study: what scores and charges.
+        z: the fewer, the sooner challengers are dropped; infinity never drops one.
+        generator: orders the subsets.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        z: float,
+        generator: np.random.Generator,
+        prior_sd: float = 3.0,
+        prior_races: float = 4.0,
+    ) -> None:
+        self.study, self.z, self.generator = study, z, generator
+        self._squares, self._count = prior_sd**2 * prior_races, prior_races
+        self.incumbent: Decisions = {}
+        self.score = -math.inf
+        self._scores: dict[int, float] = {}
+
+    @property
+    def sd(self) -> float:
+        """The standard deviation of a difference on one subset, in points."""
+        return math.sqrt(self._squares / self._count)
+
+    def install(self, decisions: Mapping[str, Any]) -> None:
+        """Make decisions the incumbent, scored on the whole search split."""
+        self.incumbent = dict(decisions)
+        self.score = 100 * self.study.evaluate(decisions).mean
+        self._scores = {}
+
+    def race(self, challenger: Mapping[str, Any]) -> Race:
+        """Score a challenger as long as it may win; where it does, it is the incumbent then."""
+        count = self.study.subset_count
+        differences: list[float] = []
+        for subset in self.generator.permutation(count).tolist():
+            score = 100 * self.study.evaluate(challenger, (subset,)).mean
+            differences.append(score - self._incumbents(subset))
+            m, mean = len(differences), math.fsum(differences) / len(differences)
+            if m < count and mean + self.z * self.sd * math.sqrt(1 / m - 1 / count) < 0:
+                break
+        self._learn(differences, mean)
+        won = m == count and mean > 0
+        if won:
+            self.install(challenger)
+        return Race(won, m, mean, self.sd**2 * (1 / m - 1 / count))
+
+    def _incumbents(self, subset: int) -> float:
+        if subset not in self._scores:
+            self._scores[subset] = 100 * self.study.evaluate(self.incumbent, (subset,)).mean
+        return self._scores[subset]
+
+    def _learn(self, differences: list[float], mean: float) -> None:
+        if len(differences) > 1:
+            self._squares += sum((one - mean) ** 2 for one in differences)
+            self._count += len(differences) - 1
+
+
+def race_starts(racer: Racer) -> None:
+    """Install the best of the space's starts: the first is scored whole, the others race."""
+    starts = list(racer.study.space.starts().values())
+    racer.install(starts[0])
+    for start in starts[1:]:
+        racer.race(start)

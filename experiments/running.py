@@ -1,0 +1,194 @@
+"""What every program that searches does: open, search, report, write."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from tqdm import tqdm
+
+import merge_gym
+from agents import Agent
+from experiments import pictures
+from experiments.refusing import refuse
+from experiments.report import (
+    SPLITS,
+    Row,
+    found_row,
+    reference_row,
+    reference_sources,
+    results_table,
+    rows_to_json,
+)
+from merge_gym.evaluation.engine import Evaluator
+from merge_gym.files import write_text
+from merge_gym.merging.bank import LayerBank
+from merge_gym.recipe import Source
+from merge_gym.spaces.space import Space
+from merge_gym.studies.study import Study
+
+
+@dataclass(frozen=True)
+class Run:
+    """A search that is set up: everything that can be refused has been checked.
+
+    Attributes:
+        config: as the program was asked.
+        directory: the run's folder.
+        bank: the suite's candidates.
+        study: space, scorer and budget.
+        agent: what searches.
+        references: experts and uniform merges that stand beside the found recipe, by name.
+    """
+
+    config: DictConfig
+    directory: Path
+    bank: LayerBank
+    study: Study
+    agent: Agent
+    references: Mapping[str, Source]
+
+
+def open_bank(config: DictConfig) -> tuple[LayerBank, Evaluator]:
+    """The candidates of the suite that a configuration names, and what scores them."""
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    torch.set_num_threads(config.threads)
+    suite = merge_gym.load_suite(config.suite, config.mapped)
+    settings = dict(plain["evaluation"])
+    bank = LayerBank(suite, plain["operators"]["bank"], bank_bytes=settings.pop("bank_bytes"))
+    return bank, Evaluator(bank, config.subsets, config.device, **settings)
+
+
+def prepare(
+    config: DictConfig,
+    directory: Path,
+    make_space: Callable[[LayerBank], Space],
+    make_agent: Callable[[], Agent],
+    budget: float | None = None,
+) -> Run:
+    """Open everything; ValueError or OSError for what does not fit.
+
+    Args:
+        config: with `suite`, `operators`, `evaluation`, `subsets`, `baselines`, `seed`, `resume`.
+        directory: the run's folder.
+        make_space: what may be decided, of the suite's candidates.
+        make_agent: what searches.
+        budget: in full evaluations; None for no bound.
+    """
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    agent = make_agent()
+    bank, scorer = open_bank(config)
+    references = reference_sources(bank, plain["baselines"])
+    space = make_space(bank)
+    examples = None if budget is None else round(budget * scorer.whole_cost())
+    agent.check(Study(space, scorer, examples, config.seed))
+    resume = config.resume is not None
+    study = Study(space, scorer, examples, config.seed, directory, resume)
+    return Run(config, directory, bank, study, agent, references)
+
+
+def report(run: Run) -> list[Row]:
+    """Every reference and, last, the found recipe, on both splits; references are not charged."""
+    rows = [
+        reference_row(name, source, run.bank, run.study.reporter)
+        for name, source in tqdm(run.references.items(), desc="merges", disable=None)
+    ]
+    return [*rows, found_row(run.config.agent.name, run.study.best().recipe, run.study.reporter)]
+
+
+def results(run: Run, rows: list[Row]) -> dict[str, Any]:
+    """What results.json holds; nothing in it depends on the clock."""
+    return {
+        "suite": run.bank.suite.name,
+        "digest": run.bank.suite.digest,
+        "agent": run.config.agent.name,
+        "space": type(run.study.space).__name__,
+        "seed": run.config.seed,
+        "trials": len(run.study.trials),
+        "evaluation_cost": run.study.spent,
+        "full_cost": run.study.full_cost,
+        "rows": rows_to_json(rows),
+    }
+
+
+def write(run: Run, rows: list[Row]) -> None:
+    """Write results, recipe and checkpoints into the run's folder."""
+    best = run.study.best()
+    write_text(run.directory / "results.json", json.dumps(results(run, rows), indent=2))
+    write_text(run.directory / "recipe.json", best.recipe.to_json())
+    title = f"found recipe, {run.bank.suite.name}, seed {run.config.seed}"
+    picture = pictures.found_picture(best.recipe, run.bank, title)
+    pictures.save(picture, run.directory / "merging_map.png")
+    scores = {split: getattr(rows[-1], split) for split in SPLITS}
+    merge_gym.export(best.recipe, run.bank.suite, run.directory / "checkpoint", scores)
+
+
+def show(run: Run, rows: list[Row], started: float) -> None:
+    """Print the table, and where the run lies."""
+    reporter = run.study.reporter
+    sizes = " and ".join(f"{reporter.whole_cost(split):,} {split}" for split in SPLITS)
+    spent = run.study.spent / run.study.full_cost
+    title = (
+        f"{run.bank.suite.name}, {run.config.agent.name}, seed {run.config.seed}: "
+        f"{spent:.1f} full evaluations; {sizes} examples"
+    )
+    console = Console() if sys.stdout.isatty() else Console(width=120)
+    console.print(results_table(rows, title))
+    console.print(f"{run.directory} ({time.perf_counter() - started:.0f} s)", soft_wrap=True)
+
+
+def settings(config: DictConfig, directory: Path) -> DictConfig:
+    """The settings of the run in `directory`: its own if it is resumed, else `config`."""
+    file = directory / "config.yaml"
+    if config.resume is None:
+        if file.exists():
+            raise ValueError(
+                f"{directory} already holds a run: give resume={directory} to go on with it, or "
+                f"another run_dir"
+            )
+        return config
+    if not file.is_file():
+        raise ValueError(f"{directory} holds no run (no config.yaml), so none can go on there")
+    return cast(DictConfig, OmegaConf.merge(OmegaConf.load(file), {"resume": config.resume}))
+
+
+def execute(
+    config: DictConfig,
+    directory: Path,
+    prepared: Callable[[DictConfig, Path], Run],
+    finish: Callable[[Run, list[Row]], None] = lambda run, rows: None,
+) -> None:
+    """The whole of a program: set up, search, report; one line for what cannot be done, and for a
+    search that was interrupted how it goes on."""
+    started = time.perf_counter()
+    try:
+        config = settings(config, directory)
+        run = prepared(config, directory)
+        write_text(directory / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
+    except (ValueError, OSError) as error:
+        refuse(error, directory)
+    try:
+        with run.study:
+            run.agent.search(run.study)
+            rows = report(run)
+            write(run, rows)
+            finish(run, rows)
+            show(run, rows, started)
+    except (KeyboardInterrupt, OSError) as error:
+        said = "interrupted" if isinstance(error, KeyboardInterrupt) else f"error: {error}"
+        raise SystemExit(f"{said}; resume={directory} goes on with this run") from None
+    except ValueError as error:
+        raise SystemExit(f"error: {error}") from None
+
+
+OmegaConf.register_new_resolver(
+    "first", lambda *values: next(v for v in values if v is not None), replace=True
+)

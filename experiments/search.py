@@ -1,0 +1,72 @@
+"""Search a space of merges with a budget and keep the best merged model that is found.
+
+    python -m experiments.search                             # raced evolution, layer by layer
+    python -m experiments.search space=walk budget=70
+    python -m experiments.search -m seed=0,1,2 space=walk,layerwise agent=evolution,random_search
+    python -m experiments.search resume=runs/2026-01-31_12-00-00
+
+The budget is in full evaluations of the search split, everything included. A run's folder holds
+config.yaml, trials.jsonl, results.json, recipe.json, merging_map.png, progress.png, the exported
+checkpoints and what `resume` needs.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+import agents
+from experiments import pictures, running
+from experiments.report import Row
+from experiments.running import Run
+from merge_gym import spaces
+from merge_gym.studies.progress import budget_bar
+
+
+def prepare(config: DictConfig, directory: Path) -> Run:
+    """Open suite, space and agent; ValueError or OSError for what does not fit."""
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    if not isinstance(config.budget, int | float) or config.budget <= 0:
+        raise ValueError(f"budget is a number of full evaluations above 0, got {config.budget!r}")
+    return running.prepare(
+        config,
+        directory,
+        make_space=lambda bank: spaces.make(candidates=bank.candidates, **plain["space"]),
+        make_agent=lambda: agents.make(**plain["agent"]),
+        budget=config.budget,
+    )
+
+
+def progress(run: Run, rows: list[Row]) -> None:
+    """Draw the best full score over what was spent."""
+    uniform = [row for row in rows if row.kind == "uniform"]
+    best = max(uniform, key=lambda row: row.mean("search"))
+    figure = pictures.progress_curve(
+        run.study.trials,
+        run.study.full_cost,
+        {f"best uniform merge: {best.name}": 100 * best.mean("search")},
+        title=f"{run.bank.suite.name}, {run.config.agent.name}, seed {run.config.seed}",
+    )
+    pictures.save(figure, run.directory / "progress.png")
+
+
+def prepare_with_bar(config: DictConfig, directory: Path) -> Run:
+    """`prepare`, with a progress bar over the budget."""
+    run = prepare(config, directory)
+    budget_bar(run.study)
+    return run
+
+
+@hydra.main(version_base=None, config_path="../conf", config_name="search")
+def main(config: DictConfig) -> None:
+    """Run one search from its configuration."""
+    directory = Path(HydraConfig.get().runtime.output_dir)
+    running.execute(config, directory, prepare_with_bar, progress)
+
+
+if __name__ == "__main__":
+    main()
