@@ -16,7 +16,7 @@ from merge_gym.models.adapter import ModelAdapter, Place, adapter_for
 from merge_gym.models.files import check_config, check_weights, has_processor, local_directory
 from merge_gym.models.parameters import SHARED, Group, Layout, Parameters
 from merge_gym.models.storage import Allocate, in_memory
-from merge_gym.models.weights import build, own_tensors, quiet
+from merge_gym.models.weights import build, own_tensors, quiet, tied_names
 
 SAME_FUNCTION = (
     "model_type",
@@ -68,8 +68,12 @@ class Checkpoint:
     processor: str | None = None
 
 
-def check_checkpoint(location: str) -> PretrainedConfig:
+def check_checkpoint(location: str, base: str | None = None) -> PretrainedConfig:
     """The configuration of a checkpoint, after all checks that need no weights in memory.
+
+    Args:
+        location: the directory or hub name.
+        base: the model that a peft adapter must have been trained on; None for the one it names.
 
     Raises:
         FileNotFoundError: the directory holds no config.json, no safetensors weights, or not all.
@@ -78,10 +82,13 @@ def check_checkpoint(location: str) -> PretrainedConfig:
     directory = local_directory(location)
     if lora.is_adapter(directory):
         lora.check_adapter(directory)
-    directory = _model_directory(directory)
-    check_config(directory)
-    check_weights(directory)
-    return _config(directory)
+    model = _model_directory(directory, base)
+    check_config(model)
+    check_weights(model)
+    config = _config(model)
+    if model != directory and (trained := lora.architecture(directory, config.model_type)):
+        config.architectures = [trained]
+    return config
 
 
 def function_of(config: PretrainedConfig) -> dict[str, Any]:
@@ -101,10 +108,11 @@ def differences(config: PretrainedConfig, pretrained: PretrainedConfig) -> list[
     return [found["model_type"]] if "model_type" in found else list(found.values())
 
 
-def common_dtype(locations: Iterable[str]) -> str:
+def common_dtype(locations: Iterable[str], base: str | None = None) -> str:
     """The dtype that holds the weights of all these checkpoints exactly: the one they have, or
-    "F32" where they differ, which is a matter of precision and not of ancestry."""
-    found = {check_weights(_model_directory(local_directory(place))) for place in locations}
+    "F32" where they differ, which is a matter of precision and not of ancestry. A peft adapter has
+    the dtype of its base."""
+    found = {check_weights(_model_directory(local_directory(place), base)) for place in locations}
     return found.pop() if len(found) == 1 else "F32"
 
 
@@ -114,6 +122,7 @@ def load_checkpoint(
     allocate: Allocate = in_memory,
     like: PretrainedConfig | None = None,
     dtype: str = "",
+    base: str | None = None,
 ) -> Checkpoint:
     """Open a Hugging Face directory or hub name, a timm one, or a peft adapter, merged into full
     weights.
@@ -126,23 +135,24 @@ def load_checkpoint(
         like: an expert's configuration. A pretrained model is opened as the experts' class, with
             the trunk that it shares with them, whatever class it was saved as.
         dtype: what to cast up to, see `common_dtype`; empty for the dtype on disk.
+        base: the model that a peft adapter must have been trained on; None for the one it names.
 
     Raises:
         FileNotFoundError, ValueError: as `check_checkpoint`; weights that do not fit the
             configuration, no head where one is needed, NaN or Inf values.
     """
-    config = check_checkpoint(location)
+    config = check_checkpoint(location, base)
     if like is not None:
         config.architectures = like.architectures
     directory = local_directory(location)
-    base = _model_directory(directory)
-    dtype = dtype or check_weights(base)
+    model = _model_directory(directory, base)
+    dtype = dtype or check_weights(model)
     adapter = adapter_for(config)
-    tensors, absent = _read_tensors(base, config, adapter, HALF.get(dtype, torch.float32))
-    if base != directory:
-        changed = lora.merged(directory, tensors)
+    tensors, absent, tied = _read_tensors(model, config, adapter, HALF.get(dtype, torch.float32))
+    if model != directory:
+        changed = lora.merged(directory, tensors, tied)
         absent -= changed.keys()
-        _relabel(config, tensors, changed)
+        _relabel(directory, config, adapter, tensors, changed)
         tensors |= changed
     if need_head and absent:
         raise ValueError(
@@ -156,21 +166,21 @@ def load_checkpoint(
         for name, tensor in tensors.items()
         if adapter.place(name).part == "head" and name not in absent
     }
-    processor = processor_directory(location)
+    processor = processor_directory(location, base)
     parameters = _gather(tensors, adapter, allocate)
     return Checkpoint(location, config, parameters, head, dtype, processor)
 
 
-def processor_directory(location: str) -> str | None:
+def processor_directory(location: str, base: str | None = None) -> str | None:
     """Where a checkpoint's tokenizer or image processor lies; an adapter's may lie by its base."""
     directory = local_directory(location)
-    places = (directory, _model_directory(directory))
+    places = (directory, _model_directory(directory, base))
     return next((str(place) for place in places if has_processor(place)), None)
 
 
-def _model_directory(directory: Path) -> Path:
+def _model_directory(directory: Path, base: str | None) -> Path:
     """The directory of the whole model; an adapter's is another one."""
-    return lora.base_directory(directory) if lora.is_adapter(directory) else directory
+    return lora.base_directory(directory, base) if lora.is_adapter(directory) else directory
 
 
 def _config(directory: Path) -> PretrainedConfig:
@@ -196,19 +206,29 @@ def _group(place: Place) -> Group:
 
 
 def _relabel(
-    config: PretrainedConfig, tensors: Mapping[str, Tensor], changed: Mapping[str, Tensor]
+    directory: Path,
+    config: PretrainedConfig,
+    adapter: ModelAdapter,
+    tensors: Mapping[str, Tensor],
+    changed: Mapping[str, Tensor],
 ) -> None:
-    """Give `config` the number of classes of a head that was saved with an adapter."""
+    """Give `config` the number of classes of a head that was saved with an adapter; nothing else
+    may have another shape than the base's."""
     for name, tensor in changed.items():
         if tensor.shape != tensors[name].shape:
+            if adapter.place(name).part != "head":
+                raise ValueError(
+                    f"{directory} gives {name} the shape {list(tensor.shape)} instead of "
+                    f"{list(tensors[name].shape)}: it was trained on another base model"
+                )
             config.num_labels = tensor.shape[0]
 
 
 def _read_tensors(
     directory: Path, config: PretrainedConfig, adapter: ModelAdapter, dtype: torch.dtype
-) -> tuple[dict[str, Tensor], set[str]]:
-    """The model's tensors, and the names of those of its task head that the files lack; `config`
-    is told whether the output matrix is tied, where only the files say so."""
+) -> tuple[dict[str, Tensor], set[str], dict[str, str]]:
+    """The model's tensors, the names of those of its task head that the files lack, and which are
+    tied to which; `config` is told if the output matrix is tied, where only the files say so."""
     with quiet():
         model, report = adapter.model_class().from_pretrained(
             directory,
@@ -239,7 +259,7 @@ def _read_tensors(
     found = "; ".join(f"{kind}: {_some(names)}" for kind, names in wrong.items() if names)
     if found:
         raise ValueError(f"the weights in {directory} do not fit its config.json: {found}")
-    return tensors, absent
+    return tensors, absent, tied_names(model)
 
 
 def _check_finite(location: str, tensors: Mapping[str, Tensor]) -> None:

@@ -33,6 +33,14 @@ def own_tensors(model: PreTrainedModel) -> dict[str, Tensor]:
     return own
 
 
+def tied_names(model: PreTrainedModel) -> dict[str, str]:
+    """{name of a tensor that is tied to an earlier one: that one's name}."""
+    first: dict[int, str] = {}
+    tensors = model.state_dict(keep_vars=True).items()
+    names = {name: first.setdefault(id(tensor), name) for name, tensor in tensors}
+    return {name: other for name, other in names.items() if name != other}
+
+
 def fill(
     model: PreTrainedModel, tensors: Mapping[str, Tensor], *, assign: bool = False
 ) -> set[str]:

@@ -117,20 +117,22 @@ def write_case(directory: Path, save: Save, inputs: Mapping[str, Tensor]) -> Fam
 
 def recipes(bank: LayerBank) -> dict[str, Recipe]:
     """A skipped, a stacked and a mixed recipe; the stacked one begins with the last layer."""
-    one, two, average, ties = bank.sources
+    one, two, average, ties = bank.candidates.sources
     kinds = {
-        "skipped": lambda size: [Layer(size - 1, two)],
-        "stacked": lambda size: [Layer(size - 1, one), Layer(0, two), Layer(0, two)],
+        "skipped": lambda size: [Layer.of(size - 1, two)],
+        "stacked": lambda size: [Layer.of(size - 1, one), Layer.of(0, two), Layer.of(0, two)],
         "mixed": lambda size: [
-            Layer(index, source)
+            Layer.of(index, source)
             for index, source in zip(range(size), (average, ties, one), strict=False)
         ],
     }
     return {
         name: Recipe(
             bank.suite.digest,
-            bank.shared,
-            tuple((segment, tuple(layers(size))) for segment, size in bank.segments.items()),
+            bank.candidates.shared,
+            tuple(
+                (segment, tuple(layers(size))) for segment, size in bank.candidates.segments.items()
+            ),
         )
         for name, layers in kinds.items()
     }

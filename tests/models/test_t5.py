@@ -98,7 +98,7 @@ def test_t5_output_matrix_is_shared_and_said_to_be_untied_where_the_files_hold_o
     export(recipe, case.suite, tmp_path / "export")
     config = json.loads((tmp_path / "export" / "one" / "config.json").read_text())
     own = "lm_head.weight" in load_file(Path(case.suite.experts["one"].location, WEIGHTS))
-    assert ("lm_head.weight" in bank.shared_tensors(bank.shared)) == own
+    assert ("lm_head.weight" in bank.shared_tensors(bank.candidates.shared)) == own
     assert config["tie_word_embeddings"] != own
 
 
@@ -106,14 +106,14 @@ def test_t5_position_biases_are_shared_and_no_layer_has_its_own(case):
     bank = LayerBank(case.suite)
     for segment in ("encoder", "decoder"):
         name = f"{segment}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
-        assert name in bank.shared_tensors(bank.shared)
-        first, second = (bank.layer(bank.shared, segment, index) for index in (0, 1))
+        assert name in bank.shared_tensors(bank.candidates.shared)
+        first, second = (bank.layer(bank.candidates.shared, segment, index) for index in (0, 1))
         assert first.keys() == second.keys()
 
 
 def test_t5_runs_without_any_encoder_or_decoder_layer(case):
     bank = LayerBank(case.suite)
-    empty = Recipe(case.suite.digest, bank.shared, (("encoder", ()), ("decoder", ())))
+    empty = Recipe(case.suite.digest, bank.candidates.shared, (("encoder", ()), ("decoder", ())))
     logits = assemble(empty, bank, "one")(**case.inputs).logits
     assert logits.shape == (3, 5, 30)
 
