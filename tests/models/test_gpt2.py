@@ -7,6 +7,7 @@ import transformers
 
 from merge_gym import LayerBank, Source
 from merge_gym.models import adapter_for
+from merge_gym.recipe import whole
 from tests.models.family import (
     TOLERANCE,
     FamilyCase,
@@ -59,7 +60,7 @@ def test_gpt2_with_scores_divided_by_the_layer_number_is_refused():
 
 
 def test_gpt2_output_matrix_is_a_tensor_of_its_own_only_where_it_is_untied(case):
-    shared = LayerBank(case.suite).shared_tensors(Source.expert("one"))
+    shared = LayerBank(case.suite).shared_tensors(whole(Source.expert("one")))
     untied = not case.suite.pretrained.config.tie_word_embeddings
     assert ("lm_head.weight" in shared) == untied
 

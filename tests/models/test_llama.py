@@ -8,7 +8,7 @@ import transformers
 
 from merge_gym import LayerBank, Recipe
 from merge_gym.merging.assembly import assemble
-from merge_gym.recipe import Layer
+from merge_gym.recipe import Layer, whole
 from tests.models.family import (
     TOLERANCE,
     FamilyCase,
@@ -75,7 +75,9 @@ def test_llama_exports_reload_with_equal_logits(case, plain, tmp_path):
 def test_llama_like_layers_keep_their_kind_of_attention_and_are_numbered_anew(case):
     bank = LayerBank(case.suite)
     one = bank.source("one")
-    recipe = Recipe(case.suite.digest, one, (("layers", (Layer.of(1, one), Layer.of(1, one))),))
+    recipe = Recipe(
+        case.suite.digest, whole(one), (("layers", (Layer.of(1, one), Layer.of(1, one))),)
+    )
     model = assemble(recipe, bank, "one")
     assert [layer.self_attn.layer_idx for layer in model.model.layers] == [0, 1]
     if kinds := getattr(case.suite.pretrained.config, "layer_types", None):
@@ -85,7 +87,9 @@ def test_llama_like_layers_keep_their_kind_of_attention_and_are_numbered_anew(ca
 def test_llama_generates_with_its_cache_after_stacking(case):
     bank = LayerBank(case.suite)
     one = bank.source("one")
-    recipe = Recipe(case.suite.digest, one, (("layers", (Layer.of(2, one), Layer.of(0, one))),))
+    recipe = Recipe(
+        case.suite.digest, whole(one), (("layers", (Layer.of(2, one), Layer.of(0, one))),)
+    )
     model = assemble(recipe, bank, "one")
     prompt = case.inputs["input_ids"][:1]
     cached, plain = (

@@ -188,9 +188,7 @@ def test_embeddings_that_are_tied_stay_so_or_the_adapter_is_refused(tmp_path, bo
             load_checkpoint(adapter).parameters.group(SHARED)["transformer.wte.weight"], trained
         )
     else:
-        with pytest.raises(
-            ValueError, match=r"trained transformer\.wte\.weight apart from"
-        ):
+        with pytest.raises(ValueError, match=r"trained transformer\.wte\.weight apart from"):
             load_checkpoint(adapter)
 
 

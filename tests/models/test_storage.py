@@ -46,7 +46,7 @@ def test_a_mapped_suite_scores_as_one_in_memory(suite_file):
         suite = load_suite(suite_file, mapped=mapped)
         assert suite.allocate is (on_disk if mapped else in_memory)
         bank = LayerBank(suite)
-        recipe = Recipe.uniform("ties", bank)
+        recipe = Recipe.uniform({"name": "ties", "density": 0.5}, bank)
         scores.append(Evaluator(bank, subsets=2).score(recipe))
     assert scores[0] == scores[1]
 

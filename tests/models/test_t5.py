@@ -15,6 +15,7 @@ from merge_gym.exports.checkpoints import export
 from merge_gym.merging.assembly import assemble
 from merge_gym.models import load_checkpoint
 from merge_gym.models.parameters import SHARED
+from merge_gym.recipe import Layer
 from tests.models.family import (
     TOLERANCE,
     FamilyCase,
@@ -104,10 +105,11 @@ def test_t5_output_matrix_is_shared_and_said_to_be_untied_where_the_files_hold_o
 
 def test_t5_position_biases_are_shared_and_no_layer_has_its_own(case):
     bank = LayerBank(case.suite)
+    one = bank.source("one")
     for segment in ("encoder", "decoder"):
         name = f"{segment}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
         assert name in bank.shared_tensors(bank.candidates.shared)
-        first, second = (bank.layer(bank.candidates.shared, segment, index) for index in (0, 1))
+        first, second = (bank.layer(segment, Layer.of(index, one)) for index in (0, 1))
         assert first.keys() == second.keys()
 
 
