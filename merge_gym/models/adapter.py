@@ -71,6 +71,8 @@ class ModelAdapter:
         features: optional, `(model, hidden, inputs) -> (batch, width)`: what the head's last linear
             layer `readout` reads, so that `tail` is `readout` of `features`; see `linear_tail`.
         readout: that layer's dotted name.
+        positions: how many tokens the model can read, as far as it has learnt positions; None for
+            no limit.
         opened_by: Python that opens an export in directory `{task}` without this library; None
             where an Auto class of transformers does.
         unsaved_prefix: what all tensor names begin with in memory but not in files (timm's).
@@ -98,6 +100,7 @@ class ModelAdapter:
     last_layer: Callable[[nn.Module, Tensor, Any], Tensor] | None = None
     features: Tail | None = None
     readout: str = ""
+    positions: int | None = None
     opened_by: str | None = None
     unsaved_prefix: str = ""
     in_layers: tuple[str, ...] = ()

@@ -39,6 +39,8 @@ class Kind:
     components: Mapping[str, tuple[str, ...]]
     writes: tuple[str, ...]
     output_norm: str
+    after_padding: bool = False
+    """Whether positions are counted from the padding token's number on, as in fairseq."""
 
 
 def _bert_last_layer(module: Any, hidden: Tensor, mask: Tensor | None) -> Tensor:
@@ -91,6 +93,7 @@ ROBERTA = replace(
     head=("classifier.",),
     features=_roberta_features,
     readout="classifier.out_proj",
+    after_padding=True,
 )
 KINDS = {
     "bert": BERT,
@@ -130,6 +133,7 @@ def bert(config: PretrainedConfig) -> ModelAdapter:
         return hidden, mask
 
     depth = depth_field("num_hidden_layers")
+    skipped = config.pad_token_id + 1 if kind.after_padding else 0
     return ModelAdapter(
         stacks={"layers": Stack(kind.path, config.num_hidden_layers, depth)},
         head=kind.head,
@@ -143,4 +147,5 @@ def bert(config: PretrainedConfig) -> ModelAdapter:
         components=kind.components,
         writes=kind.writes,
         output_norm=tensors_of(kind.output_norm),
+        positions=config.max_position_embeddings - skipped,
     )

@@ -52,6 +52,7 @@ def generic(config: PretrainedConfig) -> ModelAdapter:
         enter=through.enter,
         layer=through.layer,
         tail=through.tail,
+        positions=_positions(config, model),
     )
 
 
@@ -145,6 +146,15 @@ def _head(model: PreTrainedModel) -> tuple[str, ...]:
     prefix = model.base_model_prefix
     pooler = [f"{prefix}.pooler."] if getattr(model.base_model, "pooler", None) else []
     return (*pooler, *(f"{name}." for name, _ in model.named_children() if name != prefix))
+
+
+def _positions(config: PretrainedConfig, model: nn.Module) -> int | None:
+    """Embeddings of positions that leave one out for padding are counted from there on."""
+    for name, module in model.named_modules():
+        padding = module.padding_idx if isinstance(module, nn.Embedding) else None
+        if padding is not None and "position" in name:
+            return module.num_embeddings - padding - 1
+    return getattr(config, "max_position_embeddings", None)
 
 
 class _Stand(nn.Module):

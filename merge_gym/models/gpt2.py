@@ -36,6 +36,7 @@ def gpt2(config: PretrainedConfig) -> ModelAdapter:
         enter=_enter,
         layer=lambda module, hidden, mask: module(hidden, attention_mask=mask),
         tail=lambda model, hidden, inputs: model.lm_head(model.transformer.ln_f(hidden)),
+        positions=config.n_positions,
         components={"attention": ("attn.",), "mlp": ("mlp.",)},
         writes=tensors_of("attn.c_proj", "mlp.c_proj"),
         final=("transformer.ln_f.", "lm_head."),

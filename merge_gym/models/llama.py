@@ -49,6 +49,7 @@ def llama(config: PretrainedConfig) -> ModelAdapter:
         enter=_enter,
         layer=_layer,
         tail=lambda model, hidden, inputs: model.lm_head(model.model.norm(hidden)),
+        positions=config.max_position_embeddings,
         components={"attention": ("self_attn.",), "mlp": ("mlp.",)},
         writes=tensors_of("self_attn.o_proj", "mlp.down_proj"),
         final=("model.norm.", "lm_head."),
