@@ -96,21 +96,12 @@ class Setting:
 
     def _canonical(self, value: Any) -> Any:
         """One value as int, float, bool or str; None if it is not allowed."""
-        if self.kind in ("number", "integer"):
-            return self._number(value)
         if self.kind == "flag":
             return value if isinstance(value, bool) else None
-        allowed = isinstance(value, str) and (self.kind == "text" or value in self.choices)
-        return str(value) if allowed else None
-
-    def _number(self, value: Any) -> float | None:
-        wanted, canonical = (Real, float) if self.kind == "number" else (Integral, int)
-        if not isinstance(value, wanted) or isinstance(value, bool):
-            return None
-        try:
-            number = canonical(value)
-        except OverflowError:  # a whole number that no float can hold
-            return None
+        if self.kind in ("choice", "text"):
+            allowed = isinstance(value, str) and (self.kind == "text" or value in self.choices)
+            return str(value) if allowed else None
+        number = _whole(value) if self.kind == "integer" else _real(value)
         return number if number in self.range else None
 
 
@@ -216,3 +207,14 @@ def _parts(annotation: Any) -> Iterator[Any]:
             yield from _parts(part)
     else:
         yield annotation
+
+
+def _whole(value: Any) -> float:
+    return int(value) if isinstance(value, Integral) and not isinstance(value, bool) else math.nan
+
+
+def _real(value: Any) -> float:
+    try:
+        return float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    except OverflowError:  # a whole number that no float can hold
+        return math.inf
