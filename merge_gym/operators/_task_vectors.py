@@ -103,11 +103,14 @@ def seeded(generator: torch.Generator | None) -> torch.Generator:
 
 
 def uniform(tensor: Tensor, generator: torch.Generator) -> Tensor:
-    """Random numbers from [0, 1) in the tensor's shape, drawn on the generator's own device.
+    """Random numbers from [0, 1) in the tensor's shape, one draw each, on the generator's device.
 
-    So a CPU generator gives the same numbers wherever the tensor lies.
+    So a CPU generator gives the same numbers wherever the tensor lies, and the same ones in the
+    same order however a tensor is cut up. An operator calls this once for each expert, in order.
     """
-    drawn = torch.rand(tensor.shape, generator=generator, device=generator.device)
+    drawn = torch.rand(
+        tensor.shape, generator=generator, device=generator.device, dtype=torch.float32
+    )
     return drawn.to(tensor.device)
 
 

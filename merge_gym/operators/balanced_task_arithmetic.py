@@ -11,7 +11,7 @@ from merge_gym.operators.registry import Weight, operator
 def balancing(
     pretrained: Tensor, experts: Sequence[Tensor], *, weight: Weight | None
 ) -> list[float]:
-    """What each task vector is multiplied with."""
+    """What each task vector is multiplied with, from its norm."""
     norms = [float(vector.norm()) for vector in one_by_one(pretrained, experts)]
     mean = sum(norms) / len(norms)
     given = weights(1 / len(experts) if weight is None else weight, len(experts))
@@ -45,5 +45,6 @@ def balanced_task_arithmetic(
 
     Source: merge_gym's own. Neither mergekit nor a paper's code has it in this form.
     """
-    factors = balancing(pretrained, experts, weight=weight) if facts is None else facts
-    return add(pretrained, total(one_by_one(pretrained, experts, factors)))
+    if facts is None:
+        facts = balancing(pretrained, experts, weight=weight)
+    return add(pretrained, total(one_by_one(pretrained, experts, facts)))

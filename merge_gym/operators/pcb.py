@@ -2,13 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
 from merge_gym.operators._selection import kth_smallest, pieces
-from merge_gym.operators._task_vectors import add, one_by_one, total, weights
+from merge_gym.operators._task_vectors import (
+    add,
+    one_by_one,
+    task_vectors,
+    total,
+    weights,
+)
 from merge_gym.operators.registry import Range, Weight, operator
 
 _OUTLIERS = 1e-4
@@ -16,10 +22,10 @@ _OUTLIERS = 1e-4
 
 @dataclass(frozen=True)
 class Limits:
-    """What the standing of an expert's entries is measured by, over the whole model.
+    """What the standing of one expert's entries is measured by.
 
     Attributes:
-        smallest, largest: of its clipped magnitudes.
+        smallest, largest: the magnitudes at which its entries are clipped.
         least, most: the score from which the kept share begins, and the greatest one.
     """
 
@@ -29,24 +35,23 @@ class Limits:
     most: Tensor
 
 
-def scoring(
-    pretrained: Tensor, experts: Sequence[Tensor], *, density: float, weight: Weight
+def limits(
+    pretrained: Tensor, experts: Sequence[Tensor], *, density: float, **_: Any
 ) -> list[Limits]:
-    """The limits of each expert."""
+    """The limits of each expert's entries, from all of them."""
     together, found = total(one_by_one(pretrained, experts)), []
     for vector in one_by_one(pretrained, experts):
         magnitude = vector.abs()
-        clipped = _quantile(magnitude, _OUTLIERS), _quantile(magnitude, 1 - _OUTLIERS, 1)
-        smallest, largest = magnitude.clamp_(*clipped).aminmax()
-        limits = Limits(smallest, largest, smallest, largest)
-        _, score = _competition(vector, together, limits, len(experts))
-        least = _quantile(score, 1 - density)
-        most = score.clamp_(min=least).max()
-        found.append(Limits(smallest, largest, least, most))
+        smallest = _quantile(magnitude, _OUTLIERS)
+        largest = _quantile(magnitude, 1 - _OUTLIERS, 1)
+        score = magnitude.clamp_(smallest, largest)
+        for part, own, of_all in pieces(score, vector, together):
+            part.copy_(_score(part, own, of_all, smallest, largest, len(experts)))
+        found.append(Limits(smallest, largest, _quantile(score, 1 - density), score.max()))
     return found
 
 
-@operator(scope="model", whole=scoring)
+@operator(scope="model", whole=limits)
 def pcb(
     pretrained: Tensor,
     experts: Sequence[Tensor],
@@ -78,31 +83,36 @@ def pcb(
     writes softmax where both files have exp and tanh. mergekit does not have it.
     """
     if facts is None:
-        facts = scoring(pretrained, experts, density=density, weight=weight)
-    together = total(one_by_one(pretrained, experts))
-    merged, scores = torch.zeros_like(together), torch.zeros_like(together)
+        facts = limits(pretrained, experts, density=density)
     factors = weights(weight, len(experts))
-    vectors = one_by_one(pretrained, experts)
-    for vector, factor, of in zip(vectors, factors, facts, strict=True):
-        magnitude, score = _competition(vector, together, of, len(experts))
-        score = (
-            _stretch(score.clamp_(min=of.least), of.least, of.most) if density > 0 else score * 0
-        )
-        scores.add_(score)
-        merged.addcmul_(score, magnitude.copysign_(vector), value=factor)
-    return add(pretrained, merged.div_(scores.clamp_(min=1e-12)))
+    merged = torch.empty_like(pretrained, memory_format=torch.contiguous_format)
+    given = [pretrained.contiguous(), *(expert.contiguous() for expert in experts)]
+    for result, base, *models in pieces(merged, *given):
+        result.copy_(add(base, _competition(task_vectors(base, models), factors, facts)))
+    return merged
 
 
 def _competition(
-    vector: Tensor, together: Tensor, limits: Limits, experts: int
-) -> tuple[Tensor, Tensor]:
-    """An expert's clipped magnitudes, and the score β of each entry."""
-    magnitude = vector.abs().clamp_(limits.smallest, limits.largest)
-    stretched = _stretch(magnitude.clone(), limits.smallest, limits.largest)
-    score = stretched.square_().mul_(experts).exp_()
-    for part, own, sum_of_all in pieces(score, vector, together):
-        part.mul_((own * sum_of_all).tanh_())
-    return magnitude, score
+    vectors: Sequence[Tensor], factors: Sequence[float], facts: Sequence[Limits]
+) -> Tensor:
+    """The mean of the clipped task vectors, weighted by their kept scores."""
+    together = total(vectors)
+    merged, scores = torch.zeros_like(together), torch.zeros_like(together)
+    for vector, factor, of in zip(vectors, factors, facts, strict=True):
+        clipped = vector.abs().clamp_(of.smallest, of.largest)
+        score = _score(clipped, vector, together, of.smallest, of.largest, len(vectors))
+        kept = _stretched(score.clamp_(min=of.least), of.least, of.most)
+        scores.add_(kept)
+        merged.addcmul_(kept, clipped.copysign_(vector), value=factor)
+    return merged.div_(scores.clamp_(min=1e-12))
+
+
+def _score(
+    clipped: Tensor, vector: Tensor, together: Tensor, smallest: Tensor, largest: Tensor, count: int
+) -> Tensor:
+    """The score β of each entry of one of ``count`` experts."""
+    standing = _stretched(clipped, smallest, largest).square_().mul_(count).exp_()
+    return standing.mul_((vector * together).tanh_())
 
 
 def _quantile(values: Tensor, fraction: float, below: int = 0) -> Tensor:
@@ -111,6 +121,6 @@ def _quantile(values: Tensor, fraction: float, below: int = 0) -> Tensor:
     return kth_smallest(values, min(max(place, 0) + 1, values.numel()))
 
 
-def _stretch(values: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """Map the smallest value to 0 and the greatest to 1, in place; equal values all to 0."""
-    return values.sub_(low).div_(torch.where(high > low, high - low, 1))
+def _stretched(values: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """The values with the smallest mapped to 0 and the greatest to 1; equal values all to 0."""
+    return (values - low).div_(torch.where(high > low, high - low, 1))

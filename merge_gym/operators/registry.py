@@ -1,15 +1,19 @@
 """How a pure function becomes an operator: the decorator, the look-up and the checks.
 
-An operator's settings are its function's keyword arguments; what each may be is read from its
-annotation (``merge_gym.settings``), and with ``generator: torch.Generator | None = None`` it draws
-random numbers. An operator that draws takes exactly one number for each entry and expert, tensor by
-tensor and in each expert by expert, whatever its settings: so a generator can be moved to where a
-stretch of the model begins.
+An operator's settings are its function's keyword-only arguments; what each may be is read from its
+annotation (see ``merge_gym.settings``). Three keywords are no settings; the caller gives them:
 
-An operator that looks at data does so through ``statistics``, one tensor per expert, which the
-decorator's ``needs`` names and the caller collects. One whose scope is the model, but whose result
-at an entry depends on the rest of the model through a few numbers only (thresholds, norms), takes
-these as ``facts``, which the decorator's ``whole`` computes: then stretches can be merged alone.
+- ``generator: torch.Generator | None = None``: the operator draws random numbers. A call draws one
+  number for each entry of each expert and no more, whatever the settings and values: what
+  ``torch.rand`` of the tensor's shape draws in float32, expert by expert. So the model's draws come
+  tensor by tensor, in each expert by expert, and a CPU generator can be moved to where any of the
+  tensors begins.
+- ``statistics``: the operator looks at data, through one tensor per expert, which the decorator's
+  ``needs`` names and the caller collects.
+- ``facts``: the operator's scope is the model, but the result at an entry depends on the other
+  entries through a few numbers only, such as thresholds or norms. The decorator's ``whole``
+  computes them; with these, a call on any stretch of the model gives the same bits as that stretch
+  of a call on the whole. Without them the function takes them from the tensors it is given.
 
 Two settings belong to every operator and are never seen by its function, since they say how it is
 called: ``scope``, which values a call receives, and ``seed``, for those that draw.
@@ -39,8 +43,8 @@ __all__ = [
     "operator",
 ]
 
-GIVEN = ("generator", "statistics", "facts")
-"""Keyword arguments of an operator's function that are no settings."""
+_GIVEN = ("generator", "statistics", "facts")
+"""Keywords of an operator's function that are no settings."""
 
 Scope = Literal["tensor", "layer", "model"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
@@ -66,7 +70,8 @@ class Operator:
         settings: what may be set, by name, in the order of the signature.
         draws: whether the function takes a ``generator``.
         needs: which ``statistics`` the function takes, if any.
-        whole: ``(pretrained, experts, **settings) -> facts`` over the whole model, if any.
+        whole: ``(pretrained, experts, **settings) -> facts`` if the function takes ``facts``; given
+            the values of the whole model and every setting but ``scope`` and ``seed``.
         min_experts, max_experts: how many experts it can merge; no upper bound is ``None``.
     """
 
@@ -102,7 +107,7 @@ def operator(
         scopes: what a caller may override it with.
         experts: the least and the greatest number of experts.
         needs: which statistics the function takes as its keyword ``statistics``.
-        whole: what gives the ``facts`` that the function takes where its scope is the model.
+        whole: what computes the ``facts`` that the function takes as its keyword.
     """
 
     def register(function: Function) -> Function:
@@ -117,7 +122,7 @@ def operator(
             function=function,
             scope=scope,
             scopes=scopes,
-            settings=settings_of_function(function, but=GIVEN),
+            settings=settings_of_function(function, but=_GIVEN),
             draws="generator" in signature(function).parameters,
             needs=needs,
             min_experts=experts[0],
@@ -141,29 +146,28 @@ def get(name: str) -> Operator:
     return _OPERATORS[name]
 
 
-def check(name: str, hyperparameters: dict[str, Any], experts: int) -> dict[str, Any]:
+def check(name: str, settings: Mapping[str, Any], experts: int) -> dict[str, Any]:
     """Validate an operator's settings before any heavy work and fill in the defaults.
 
     Args:
         name: the operator.
-        hyperparameters: what was given; may hold ``scope`` and, if the operator draws, ``seed``.
+        settings: what was given; may hold ``scope`` and, if the operator draws, ``seed``.
         experts: how many experts are to be merged.
 
     Returns:
-        The complete settings: every hyper-parameter with its value, ``scope``, and ``seed`` if the
+        The complete settings in the order of the signature, then ``scope``, and ``seed`` if the
         operator draws (0 by default). Two ways to write the same settings give equal results:
         numbers are floats, lists are tuples.
+
+    Raises:
+        ValueError: an unknown operator or setting, a value out of range, or too few or too many
+            experts.
     """
     found = get(name)
     _check_count(found, experts)
     known = {**found.settings, **_common_settings(found)}
-    given = check_settings(f"setting of operator {name!r}", hyperparameters, known, experts)
-    defaults = {
-        key: setting.check(setting.default, experts)
-        for key, setting in known.items()
-        if key not in given
-    }
-    return {key: given[key] if key in given else defaults[key] for key in known}
+    given = check_settings(f"setting of operator {name!r}", settings, known, experts)
+    return {key: setting.default for key, setting in known.items()} | given
 
 
 def _common_settings(found: Operator) -> dict[str, Setting]:
@@ -184,47 +188,48 @@ def _check_count(found: Operator, experts: int) -> None:
         )
 
 
-def merge(
-    name: str, pretrained: Tensor, experts: Sequence[Tensor], **hyperparameters: Any
-) -> Tensor:
+def merge(name: str, pretrained: Tensor, experts: Sequence[Tensor], **settings: Any) -> Tensor:
     """Merge one tensor's values with the operator called ``name``.
 
     Checks the settings and the tensors, then calls the operator's function without recording
     gradients. For an operator whose scope is a layer or the model, hand in that layer's or model's
-    values as one flat vector.
+    values as one flat vector, or, with ``facts`` of the whole model, any stretch of them.
 
     Args:
         name: the operator.
         pretrained: the pretrained model's values.
         experts: each expert's values; same shape, dtype and device as ``pretrained``.
-        hyperparameters: as ``check`` takes them. An operator that draws also takes ``generator``,
-            so that one stream of random numbers can run through many calls; without it a fresh
-            generator is seeded with ``seed``. One that needs statistics takes ``statistics``, one
-            tensor per expert (see ``Statistic``); without it the tensor counts as having none. One
-            with ``whole`` takes ``facts``; without them they are taken from these tensors.
+        settings: as ``check`` takes them. An operator that draws also takes ``generator``, so that
+            one stream of random numbers can run through many calls; without it a fresh generator
+            is seeded with ``seed``. One that needs statistics takes ``statistics``, one tensor per
+            expert (see ``Statistic``); without it the tensor counts as having none. One with
+            ``whole`` takes ``facts``; without them they are taken from these very tensors.
 
     Returns:
         A new tensor with the shape, dtype and device of ``pretrained``.
+
+    Raises:
+        ValueError: as ``check`` and ``check_tensors``, or statistics that do not fit the tensors.
     """
     found = get(name)
-    generator = hyperparameters.pop("generator", None) if found.draws else None
-    statistics = hyperparameters.pop("statistics", None) if found.needs else None
-    facts = hyperparameters.pop("facts", None) if found.whole else None
-    if generator is not None and "seed" in hyperparameters:
+    generator = settings.pop("generator", None) if found.draws else None
+    statistics = settings.pop("statistics", None) if found.needs else None
+    facts = settings.pop("facts", None) if found.whole else None
+    if generator is not None and "seed" in settings:
         raise ValueError(f"Operator {name!r}: give either a generator or a seed, not both.")
-    settings = check(name, hyperparameters, len(experts))
+    passed = check(name, settings, len(experts))
     check_tensors(pretrained, experts)
-    del settings["scope"]
+    del passed["scope"]
     if found.draws:
-        seed = settings.pop("seed")
-        settings["generator"] = generator or torch.Generator().manual_seed(seed)
+        seed = passed.pop("seed")
+        passed["generator"] = generator or torch.Generator().manual_seed(seed)
     if statistics is not None:
         _check_statistics(found, pretrained, statistics, len(experts))
-        settings["statistics"] = statistics
+        passed["statistics"] = statistics
     if facts is not None:
-        settings["facts"] = facts
+        passed["facts"] = facts
     with torch.no_grad():
-        return found.function(pretrained, experts, **settings)
+        return found.function(pretrained, experts, **passed)
 
 
 def check_tensors(pretrained: Tensor, experts: Sequence[Tensor]) -> None:

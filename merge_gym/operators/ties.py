@@ -19,9 +19,9 @@ from merge_gym.operators.registry import Range, Weight, operator
 
 
 def thresholds(
-    pretrained: Tensor, experts: Sequence[Tensor], *, density: float, weight: Weight, consensus: str
+    pretrained: Tensor, experts: Sequence[Tensor], *, density: float, weight: Weight, **_: Any
 ) -> list[Tensor]:
-    """The smallest magnitude that each task vector keeps."""
+    """The smallest magnitude that each weighted task vector keeps."""
     return [smallest_kept(vector, density) for vector in one_by_one(pretrained, experts, weight)]
 
 
@@ -57,12 +57,12 @@ def ties(
     positive, and divides by the agreeing experts' weights instead of their number. The code of
     Reinforced Model Merging sums (density 0.3), and its trimming has no effect.
     """
-    settings: dict[str, Any] = {"density": density, "weight": weight, "consensus": consensus}
-    least_kept = thresholds(pretrained, experts, **settings) if facts is None else facts
+    if facts is None:
+        facts = thresholds(pretrained, experts, density=density, weight=weight)
     merged = torch.empty_like(pretrained, memory_format=torch.contiguous_format)
     given = [pretrained.contiguous(), *(expert.contiguous() for expert in experts)]
     for result, base, *models in pieces(merged, *given):
         vectors = task_vectors(base, models, weight)
-        trimmed = [v.mul_(v.abs() >= least) for v, least in zip(vectors, least_kept, strict=True)]
+        trimmed = [v.mul_(v.abs() >= least) for v, least in zip(vectors, facts, strict=True)]
         result.copy_(add(base, agree(trimmed, consensus)))
     return merged

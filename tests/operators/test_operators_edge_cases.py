@@ -13,7 +13,7 @@ from tests.operators.worked import close, random_models
 
 NAMES = operators.available()
 DRAWING = [name for name in NAMES if operators.get(name).draws]
-WITH_DENSITY = [name for name in NAMES if "density" in operators.check(name, {}, 2)]
+WITH_DENSITY = [name for name in NAMES if "density" in operators.get(name).settings]
 SHAPES = [(), (1,), (7,), (1, 1), (4, 6), (6, 4), (1, 5), (5, 1), (2, 3, 2, 2)]
 
 
@@ -203,8 +203,8 @@ def test_docstring_says_formula_scope_source_and_disagreements(name):
     for part in (".. math::", "Scope:", "Source:"):
         assert part in text
     assert "Elsewhere:" in text or name == "balanced_task_arithmetic"
-    for spec in operators.get(name).hyperparameters:
-        assert f"``{spec.name}" in text, f"{name} does not explain {spec.name}"
+    for setting in operators.get(name).settings:
+        assert f"``{setting}" in text, f"{name} does not explain {setting}"
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -121,7 +121,7 @@ def test_identical_experts_come_back(name, given_models):
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in NAMES if "weight" in operators.check(name, {}, 2)]
+    "name", [name for name in NAMES if "weight" in operators.get(name).settings]
 )
 @given(given_models=models(2), weight=st.sampled_from([0.25, 0.5, 1.0]))
 @many

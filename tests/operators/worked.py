@@ -4,21 +4,21 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from hypothesis import strategies as st
 from torch import Tensor
 
 from merge_gym import operators
+from merge_gym.settings import Setting
 
 
 def tensor(*values: float, dtype: torch.dtype = torch.float64) -> Tensor:
     return torch.tensor(values, dtype=dtype)
 
 
-def merge(
-    name: str, pretrained: Tensor, experts: Sequence[Tensor], **hyperparameters: Any
-) -> Tensor:
+def merge(name: str, pretrained: Tensor, experts: Sequence[Tensor], **settings: Any) -> Tensor:
     """``operators.merge``, with statistics for the operators that need them."""
     return operators.merge(
-        name, pretrained, experts, **statistics(name, pretrained, experts), **hyperparameters
+        name, pretrained, experts, **statistics(name, pretrained, experts), **settings
     )
 
 
@@ -34,12 +34,12 @@ def statistics(name: str, pretrained: Tensor, experts: Sequence[Tensor]) -> dict
     return {}
 
 
-def merged(name: str, *task_vectors: Sequence[Any] | Tensor, **hyperparameters: Any) -> Tensor:
+def merged(name: str, *task_vectors: Sequence[Any] | Tensor, **settings: Any) -> Tensor:
     """The task vector that an operator makes of others, around pretrained values of one."""
     vectors = [torch.as_tensor(vector, dtype=torch.float64) for vector in task_vectors]
     pretrained = torch.ones_like(vectors[0])
     experts = [pretrained + vector for vector in vectors]
-    return operators.merge(name, pretrained, experts, **hyperparameters) - pretrained
+    return operators.merge(name, pretrained, experts, **settings) - pretrained
 
 
 def random_models(
@@ -55,3 +55,24 @@ def random_models(
 def close(actual: Tensor, expected: Tensor | Sequence[Any], tolerance: float = 1e-9) -> None:
     wanted = torch.as_tensor(expected, dtype=actual.dtype)
     torch.testing.assert_close(actual, wanted, rtol=tolerance, atol=tolerance)
+
+
+def any_settings(name: str, experts: int) -> st.SearchStrategy[dict[str, Any]]:
+    """Any settings that an operator takes, the ends of their ranges included; where these have no
+    bounds, numbers are from -4 to 4, whole numbers from -10 to 10, and texts are short."""
+    found = operators.get(name).settings
+    return st.fixed_dictionaries({key: _values(of, experts) for key, of in found.items()})
+
+
+def _values(setting: Setting, experts: int) -> st.SearchStrategy[Any]:
+    low, high = setting.range.low, setting.range.high
+    one: st.SearchStrategy[Any] = {
+        "number": st.floats(max(low, -4.0), min(high, 4.0)),
+        "integer": st.integers(int(max(low, -10)), int(min(high, 10))),
+        "flag": st.booleans(),
+        "choice": st.sampled_from(setting.choices or ("",)),
+        "text": st.text(max_size=5),
+    }[setting.kind]
+    if setting.per_expert:
+        one |= st.lists(one, min_size=experts, max_size=experts)
+    return st.none() | one if setting.optional else one

@@ -93,8 +93,8 @@ def row(name: str, worst: dict[str, float]) -> str:
     found = operators.get(name)
     text = inspect.getdoc(found.function) or ""
     defaults = ", ".join(
-        f"{spec.name} {'1/N' if spec.default is None else spec.default}"
-        for spec in found.hyperparameters
+        f"{name} {'1/N' if setting.default is None else setting.default}"
+        for name, setting in found.settings.items()
     )
     scope = section(text, "Scope")
     if name in worst:
