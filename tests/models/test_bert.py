@@ -28,6 +28,7 @@ AUTO = transformers.AutoModelForSequenceClassification
 MODELS = {
     "Bert": {},
     "Roberta": {"pad_token_id": 1},
+    "XLMRoberta": {"pad_token_id": 1},
     "DistilBert": {"pad_token_id": 1, "dim": 16, "n_layers": 3, "n_heads": 2, "hidden_dim": 32},
 }
 SIZES = {
