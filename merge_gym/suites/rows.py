@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from os.path import normpath
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 
 import datasets
 from datasets.exceptions import DatasetsError
+from huggingface_hub.constants import HF_HUB_CACHE
 
 READERS = {".parquet": "parquet", ".csv": "csv", ".jsonl": "json", ".json": "json"}
 SETTINGS = ("path", "name", "split")
@@ -41,18 +42,18 @@ def read_rows(place: Place, beside: Path) -> datasets.Dataset:
     path, name, split = beside / settings["path"], settings.get("name"), settings.get("split")
     with _no_bars():
         if path.is_file():
-            found, root = _read_file(path, split or "train"), None
+            found, roots = _read_file(path, split or "train"), []
         elif path.is_dir():
-            found, root = _read_directory(path, name, split), path
+            found, roots = _read_directory(path, name, split), [str(path)]
         elif isinstance(place, str) or settings["path"].startswith((".", "/")):
             raise FileNotFoundError(f"there is no data file {path}")
         else:
             found = _read_hub(settings["path"], name, split)
-            root = Path(datasets.config.HF_CACHE_HOME)
+            roots = [datasets.config.HF_DATASETS_CACHE, HF_HUB_CACHE]
     rows = _only(found, split, path)
     if len(rows) == 0:
         raise ValueError(f"{path} has no rows in the split {split!r}: name a part that has some")
-    _check_images(rows, root)
+    _check_images(rows, roots)
     return rows
 
 
@@ -132,12 +133,13 @@ def _only(found: Any, split: str | None, path: Path) -> datasets.Dataset:
     return found[split]
 
 
-def _check_images(rows: datasets.Dataset, root: Path | None) -> None:
-    """ValueError unless images are in the data themselves, or files below `root`."""
+def _check_images(rows: datasets.Dataset, roots: Sequence[str | Path]) -> None:
+    """ValueError unless images are in the data themselves, or files below one of `roots`."""
     for column, feature in rows.features.items():
         if isinstance(feature, datasets.Image):
             for path in _paths(rows, column):
-                if root is None or not Path(normpath(path)).is_relative_to(normpath(root)):
+                file = Path(normpath(path))
+                if not any(file.is_relative_to(normpath(root)) for root in roots):
                     raise ValueError(
                         f"column {column!r} names the file {path!r} instead of holding an image, "
                         f"and files outside the data's own folder are not read: put the images "
