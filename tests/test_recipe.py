@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from merge_gym import LayerBank, Recipe, Source
-from merge_gym.recipe import Layer
+from merge_gym.recipe import LAYER_COMPONENTS, SHARED_COMPONENTS, Layer, whole
 from tests.tiny import two_segment_suite
 
 SKIP, BACK = 5, 6
@@ -23,7 +23,7 @@ def test_from_actions_follows_the_rules_of_the_env(bank):
     recipe = Recipe.from_actions([0, 3, BACK, 1, SKIP], bank)
     assert layers_of(recipe) == [(0, "low"), (1, "ties"), (1, "high")]
     assert recipe.segments[0][1][1].source == TIES
-    assert (recipe.suite, recipe.shared) == (bank.suite.digest, bank.shared)
+    assert (recipe.suite, recipe.shared) == (bank.suite.digest, bank.candidates.shared)
 
 
 @pytest.mark.parametrize(
@@ -44,8 +44,10 @@ def test_actions_that_build_no_model_are_refused(bank, actions, message):
 
 
 def test_uniform_takes_every_layer_from_one_source(bank):
-    assert Recipe.uniform("high", bank) == Recipe.from_actions([1, 1, 1], bank)
-    assert Recipe.uniform("ties(density=0.5)", bank) == Recipe.from_actions([3, 3, 3], bank)
+    high, ties = Recipe.uniform("high", bank), Recipe.uniform("ties(density=0.5)", bank)
+    assert high.segments == Recipe.from_actions([1, 1, 1], bank).segments
+    assert ties.segments == Recipe.from_actions([3, 3, 3], bank).segments
+    assert high.shared == whole(Source.expert("high"))
     assert Recipe.uniform({"name": "ties", "density": 0.5}, bank) == Recipe.uniform(TIES, bank)
 
 
@@ -86,7 +88,7 @@ def test_text_shows_each_layer_with_its_source(bank):
 
 def test_json_names_sources_by_value(bank):
     data = json.loads(Recipe.from_actions([0, SKIP, 3], bank).to_json())
-    assert data["format"] == "merge_gym.recipe/1"
+    assert data["format"] == "merge_gym.recipe/2"
     assert data["suite"] == bank.suite.digest
     assert data["segments"]["layers"] == [
         {"layer": 0, "expert": "low"},
@@ -108,16 +110,25 @@ sources = st.builds(Source.expert, st.text()) | st.builds(
         | st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=3),
     ),
 )
+experts_of = st.lists(st.text(min_size=1), max_size=2).map(tuple)
+sources |= st.builds(Source.operator, st.text(), experts_of)
+
+
+def parts_of(components):
+    apart = st.tuples(*(st.tuples(st.just(name), sources) for name in components))
+    return sources.map(whole) | apart
+
+
+scales = st.floats(allow_nan=False, allow_infinity=False)
+layers = st.builds(Layer, st.integers(0, 50), parts_of(LAYER_COMPONENTS), scales, scales)
 segments = st.lists(
-    st.tuples(
-        st.text(), st.lists(st.builds(Layer, st.integers(0, 50), sources), max_size=4).map(tuple)
-    ),
+    st.tuples(st.text(), st.lists(layers, max_size=4).map(tuple)),
     max_size=3,
     unique_by=lambda segment: segment[0],
 ).map(tuple)
 
 
-@given(st.builds(Recipe, st.text(), sources, segments))
+@given(st.builds(Recipe, st.text(), parts_of(SHARED_COMPONENTS), segments))
 def test_any_recipe_survives_json_and_pickle(recipe):
     assert Recipe.from_json(recipe.to_json()) == recipe
     assert pickle.loads(pickle.dumps(recipe)) == recipe
@@ -131,6 +142,83 @@ def test_a_recipe_read_back_scores_the_same(bank, evaluator, actions):
     assert evaluator.score(again, subset=0) == evaluator.score(recipe, subset=0)
 
 
+def test_a_recipe_of_the_first_format_opens_to_an_equal_one(bank):
+    recipe = Recipe.from_actions([0, SKIP, 3], bank)
+    ties = {"operator": "ties", "consensus": "mean", "density": 0.5, "scope": "model"}
+    average = {"operator": "average", "scope": "tensor", "weight": 1.0}
+    first = {
+        "format": "merge_gym.recipe/1",
+        "suite": bank.suite.digest,
+        "shared": average,
+        "segments": {
+            "layers": [{"layer": 0, "expert": "low"}, {"layer": 2, **ties, "weight": 1.0}]
+        },
+    }
+    assert Recipe.from_json(json.dumps(first)) == recipe
+
+
+def test_components_and_scales_are_written_where_they_are(bank):
+    low, high = Source.expert("low"), Source.expert("high")
+    parts = (("attention", low), ("mlp", high), ("rest", low))
+    layers = (Layer(1, parts, scale=0.5), Layer.of(2, low, stream=2.0))
+    shared = (("stem", low), ("norm", high))
+    data = json.loads(Recipe(bank.suite.digest, shared, (("layers", layers),)).to_json())
+    assert data["shared"] == {"parts": {"stem": {"expert": "low"}, "norm": {"expert": "high"}}}
+    assert data["segments"]["layers"] == [
+        {
+            "layer": 1,
+            "scale": 0.5,
+            "parts": {
+                "attention": {"expert": "low"},
+                "mlp": {"expert": "high"},
+                "rest": {"expert": "low"},
+            },
+        },
+        {"layer": 2, "stream": 2.0, "expert": "low"},
+    ]
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        {"layer": 0, "parts": {"attention": {"expert": "low"}}},
+        {"layer": 0, "parts": {"attention": 3, "mlp": 3, "rest": 3}},
+        {"layer": 0, "expert": "low", "scale": "1"},
+        {"layer": 0, "expert": "low", "scale": float("nan")},
+        {"layer": 0, "expert": "low", "stream": None},
+        {"layer": 0, "expert": ["low"]},
+        {"layer": 0, "operator": "ties", "density": {"a": 1}},
+        {"layer": 0, "operator": "ties", "experts": [3]},
+    ],
+)
+def test_a_layer_of_another_kind_is_refused(bank, layer):
+    text = edited(bank, lambda data: data["segments"].update(layers=[layer]))
+    with pytest.raises(ValueError, match=r"parts name|a scale is|a name is|a setting is|not as"):
+        Recipe.from_json(text)
+
+
+@settings(deadline=None)
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.floats() | st.text(max_size=5),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(
+                    ["format", "suite", "shared", "segments", "layer", "expert", "parts"]
+                ),
+                inner,
+            )
+        ),
+        max_leaves=12,
+    )
+)
+def test_any_json_is_a_recipe_or_a_value_error(data):
+    for text in (json.dumps(data), json.dumps({"format": "merge_gym.recipe/2", "x": data})):
+        with pytest.raises(ValueError, match="recipe|name|source|scale|setting|parts"):
+            Recipe.from_json(text)
+
+
 def edited(bank, edit):
     data = json.loads(Recipe.from_actions([0, 3, 1], bank).to_json())
     edit(data)
@@ -140,7 +228,7 @@ def edited(bank, edit):
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (lambda data: data.pop("format"), "expected a recipe of format 'merge_gym.recipe/1'"),
+        (lambda data: data.pop("format"), "expected a recipe of format 'merge_gym.recipe/2'"),
         (lambda data: data.update(format="mergekit"), "got 'mergekit'"),
         (lambda data: data.pop("suite"), "lacks the field 'suite'"),
         (lambda data: data.pop("shared"), "lacks the field 'shared'"),
@@ -173,9 +261,9 @@ def test_json_that_is_no_object_is_refused(text):
 
 def test_taken_layers_land_in_their_own_segment_with_their_index_there():
     bank = LayerBank(two_segment_suite())
-    back = len(bank.candidates) + 1
+    back = len(bank.candidates.names) + 1
     recipe = Recipe.from_actions([0, 1, 2, back, back, 1, 2, 0], bank)
-    assert bank.segments == {"encoder": 2, "decoder": 2}
+    assert bank.candidates.segments == {"encoder": 2, "decoder": 2}
     assert [(name, [(layer.index, layer.source.name) for layer in layers])
             for name, layers in recipe.segments] == [
         ("encoder", [(0, "low"), (1, "high"), (1, "high")]),
@@ -186,7 +274,7 @@ def test_taken_layers_land_in_their_own_segment_with_their_index_there():
 
 def test_a_segment_may_be_empty():
     bank = LayerBank(two_segment_suite())
-    skip = len(bank.candidates)
+    skip = len(bank.candidates.names)
     recipe = Recipe.from_actions([0, 0, skip, skip], bank)
     assert recipe.segments[1] == ("decoder", ())
-    bank.check(recipe)
+    bank.resolve(recipe)

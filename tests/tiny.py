@@ -112,6 +112,13 @@ class TwoSegments:
 
     def __init__(self, config: object) -> None:
         self.segments = {"encoder": 2, "decoder": 2}
+        self.components, self.writes, self.output_norm, self.final = {}, (), (), ()
+
+    def component(self, name: str) -> str:
+        return "rest"
+
+    def shared_component(self, name: str) -> str:
+        return "stem"
 
 
 def two_segment_suite() -> Suite:

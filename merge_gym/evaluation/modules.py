@@ -49,6 +49,7 @@ class Modules:
         self._copies = device.type != "cpu" or stored.flat.dtype != dtype
         copies = len(bank.candidates) * stored.layout.size * dtype.itemsize if self._copies else 0
         self._modules: Memo[nn.Module] = Memo(bank.bank_bytes // 4 + copies)
+        self._shared: Memo[dict[str, Tensor]] = Memo(bank.bank_bytes // 4)
         self._digests: Memo[bytes] = Memo(DIGESTS)
         self._kinds: dict[tuple[str, int, bool], nn.Module] = {}
         self._built: dict[tuple[str, str, bool], nn.Module] = {}
@@ -104,10 +105,19 @@ class Modules:
         layers = {name: [0] for name in self.bank.candidates.segments}
         model = self._skeleton(self._adapter.config(layers, self._head_config(task)))
         head = self.bank.suite.experts[self.bank.suite.tasks[task].expert].head
-        tensors = {**self._placed(self.bank.shared_tensors(shared)), **self._placed(head)}
+        tensors = {**self._shared_tensors(shared), **self._placed(head)}
         missing = fill(model, tensors, assign=True)
         assert all(self._adapter.place(name).part == "layer" for name in missing), missing
         return model.to(self.device, self.dtype)
+
+    def _shared_tensors(self, shared: Parts) -> dict[str, Tensor]:
+        """Placed once, however many tasks there are."""
+        placed = self._shared.get(shared)
+        if placed is None:
+            placed = self._placed(self.bank.shared_tensors(shared))
+            size = sum(tensor.nbytes for tensor in placed.values()) if self._copies else 0
+            self._shared.put(shared, placed, size + 1024)
+        return placed
 
     def _kind(self, segment: str, index: int, convolved: bool) -> nn.Module:
         """A module like those of this layer, of any weights: the second of its model, since the

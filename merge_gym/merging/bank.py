@@ -93,10 +93,10 @@ class LayerBank:
 
     def source(self, spec: SourceLike) -> Source:
         """A candidate or expert by name, or an operator by name, `{"name": …}` or value, with all
-        its settings.
+        its settings. An operator's bare name means the candidate that is made by it, if there is
+        one, otherwise the operator with its defaults.
 
-        Raises ValueError for one that is unknown, and for an operator's bare name where the bank
-        holds it with other settings than its defaults.
+        Raises ValueError for one that is unknown, and for a bare name that several candidates have.
         """
         if isinstance(spec, Source):
             return self._known(spec)
@@ -106,7 +106,14 @@ class LayerBank:
             if spec not in operator_registry.available():
                 known = {*self.candidates.names, *operator_registry.available()}
                 raise ValueError(unknown_name("source", spec, known))
-            self._check_unambiguous(spec)
+            named = self._named(spec)
+            if len(named) > 1:
+                raise ValueError(
+                    f"{spec!r} is ambiguous, the bank holds {', '.join(named)}: give that name, or "
+                    f"{{'name': {spec!r}, …}} with the settings that are meant"
+                )
+            if named:
+                return self.candidates.source(named[0])
         return self._operator(spec)
 
     def uniform(self, spec: SourceLike) -> Recipe:
@@ -212,17 +219,14 @@ class LayerBank:
             raise ValueError(unknown_name("expert", source.name, self.suite.experts))
         return source
 
-    def _check_unambiguous(self, name: str) -> None:
-        others = [
-            held
-            for held, source in zip(self.candidates.names, self.candidates.sources, strict=True)
-            if source.kind == "operator" and source.name == name
+    def _named(self, operator: str) -> list[str]:
+        """The candidates that are made by an operator."""
+        candidates = zip(self.candidates.names, self.candidates.sources, strict=True)
+        return [
+            name
+            for name, source in candidates
+            if source.kind == "operator" and source.name == operator
         ]
-        if others:
-            raise ValueError(
-                f"the bank holds {', '.join(others)}, so {name!r} alone is ambiguous: give that "
-                f"name, or {{'name': {name!r}, …}} with the settings that are meant"
-            )
 
 
 def spec_name(spec: str | Mapping[str, Any]) -> str:

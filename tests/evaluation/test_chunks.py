@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from merge_gym import LayerBank
 from merge_gym.evaluation.chunks import Chunks
-from merge_gym.evaluation.subsets import Subsets
+from merge_gym.evaluation.subsets import Examples
 
 
 @pytest.fixture(scope="module")
 def chunks(bank: LayerBank) -> Chunks:
-    return Chunks(Subsets(bank.suite, 6), torch.device("cpu"), torch.float32)
+    return Chunks(Examples(bank.suite, 6), torch.device("cpu"), torch.float32)
 
 
 @settings(deadline=None)
@@ -24,7 +24,7 @@ def test_chunks_hold_all_examples_in_order_and_no_more_each_than_asked(
 ) -> None:
     deal = chunks.deal_evenly if evenly else chunks.deal
     dealt = deal("low", "search", subset, most)
-    examples = len(chunks._subsets.labels("low", "search", subset))
+    examples = chunks._examples.size("low", "search", subset)
     assert [place for chunk in dealt for place in range(chunk.start, chunk.stop)] == list(
         range(examples)
     )

@@ -1,7 +1,6 @@
 """The engine against the reference, on random recipes of the tiny suite."""
 
-import gc
-import weakref
+import dataclasses
 
 import numpy as np
 import pytest
@@ -9,9 +8,10 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from merge_gym import Evaluator, LayerBank, Recipe, ReferenceEvaluator, Source
+from merge_gym import Evaluator, Layer, LayerBank, Recipe, ReferenceEvaluator, Request, Source
 from merge_gym.evaluation.calibration import Setting
-from tests.evaluation.recipes import random_recipes, recipes
+from merge_gym.evaluation.scorer import NOTHING
+from tests.evaluation.recipes import random_recipes, recipes, scaled_recipes
 
 SUBSETS = 6
 SMALL = 64 * 3 * 5 * 16 * 4 * 64 // 55 + 1
@@ -108,7 +108,7 @@ def test_a_score_asked_for_twice_runs_no_layer(bank, engine):
 
 def test_recipes_share_the_layers_of_their_common_prefix(bank):
     engine = Evaluator(bank, subsets=SUBSETS)
-    examples = engine.cost(subset=0)
+    examples = engine.cost(Request(NOTHING, subsets=(0,)))
     engine.score(Recipe.from_actions([0, 1, 2], bank), subset=0)
     engine.score(Recipe.from_actions([0, 1, 3], bank), subset=0)
     engine.score(Recipe.from_actions([0, 4, 3], bank), subset=0)
@@ -129,18 +129,17 @@ def test_subsets_and_splits_do_not_share_hidden_states(bank, reference, engine):
 def test_candidates_of_equal_weights_share_their_hidden_states(suite):
     bank = LayerBank(suite, operators=[{"name": "task_arithmetic", "weight": 0.0}, "average"])
     engine = Evaluator(bank, subsets=SUBSETS)
-    twin = Source.operator("dare", **{"density": 1.0, "seed": 3})
-    assert twin not in bank.sources
-    engine.score(Recipe.uniform({"name": "dare", "density": 1.0, "seed": 0}, bank), subset=0)
+    twins = [bank.source({"name": "dare", "density": 1.0, "seed": seed}) for seed in (0, 1)]
+    engine.score(bank.candidates.repeated(twins[0]), subset=0)
     before = engine.counts.full + engine.counts.last
-    engine.score(Recipe.uniform({"name": "dare", "density": 1.0, "seed": 1}, bank), subset=0)
+    engine.score(bank.candidates.repeated(twins[1]), subset=0)
     assert engine.counts.full + engine.counts.last == before
 
 
 def test_weights_are_the_banks_own_tensors(bank, engine):
     layer = Recipe.uniform("average", bank).segments[0][1][0]
     module = engine._modules.layer("layers", layer)
-    tensors = bank.layer(layer.source, "layers", layer.index)
+    tensors = bank.layer("layers", layer)
     for name, parameter in module.named_parameters():
         assert parameter.data_ptr() == tensors[name].data_ptr()
 
@@ -151,23 +150,87 @@ def test_a_bank_on_the_host_gives_the_same_bits(bank, reference):
         for task in bank.suite.tasks:
             expected = reference.logits(recipe, task, subset=0)
             assert torch.equal(engine.logits(recipe, task, subset=0), expected)
-    assert not engine._modules._modules
+    assert not len(engine._modules._modules)
 
 
-def test_a_released_source_is_merged_again_and_scores_the_same(suite, reference):
-    bank = LayerBank(suite)
-    engine = Evaluator(bank, subsets=SUBSETS)
-    recipe = Recipe.uniform("ties", bank)
-    layer = recipe.segments[0][1][0]
-    expected = reference.score(recipe)
-    weights = weakref.ref(bank.parameters(layer.source))
+def test_modules_within_a_small_budget_go_and_score_the_same_again(suite, reference):
+    engine = Evaluator(LayerBank(suite, bank_bytes=2**19), subsets=SUBSETS)
+    for recipe in random_recipes(engine.bank, 20):
+        assert engine.score(recipe, subset=1) == reference.score(recipe, subset=1)
+        assert engine._modules._modules.used <= 2**17
+
+
+@several
+@given(data=st.data())
+def test_recipes_with_components_and_scales_score_as_the_reference_does(
+    bank, reference, engine, plain, data
+):
+    recipe = data.draw(scaled_recipes(bank))
     assert engine.score(recipe, subset=0) == reference.score(recipe, subset=0)
-    engine.release(layer.source)
-    gc.collect()
-    assert weights() is None
-    number = engine._modules.number("layers", layer)
-    assert number not in {held for held, _ in engine._modules._modules}
-    assert engine.score(recipe) == expected
+    for task in bank.suite.tasks:
+        expected = reference.logits(recipe, task, subset=0)
+        assert torch.equal(plain.logits(recipe, task, subset=0), expected)
+
+
+def test_nested_subsets_cost_only_what_is_new(bank, reference):
+    engine = Evaluator(bank, subsets=SUBSETS)
+    recipe = Recipe.from_actions([0, 3, 1], bank)
+    three = engine.evaluate([Request(recipe, subsets=3)])[0]
+    executed = engine.counts.full + engine.counts.last
+    whole = engine.evaluate([Request(recipe)])[0]
+    assert engine.counts.full + engine.counts.last == 2 * executed
+    expected = reference.evaluate([Request(recipe, subsets=3), Request(recipe)])
+    for ours, theirs in zip((three, whole), expected, strict=True):
+        assert ours.cost == theirs.cost
+        for task in bank.suite.tasks:
+            np.testing.assert_array_equal(ours.values[task], theirs.values[task])
+
+
+def test_all_subsets_together_are_the_whole_split(bank, engine, reference):
+    recipe = Recipe.from_actions([1, 3, 1], bank)
+    for scorer in (engine, reference):
+        together, whole = scorer.evaluate([Request(recipe, subsets=SUBSETS), Request(recipe)])
+        assert together.scores == whole.scores
+        for task in bank.suite.tasks:
+            np.testing.assert_array_equal(together.values[task], whole.values[task])
+
+
+def test_some_tasks_alone_are_scored(bank, engine):
+    recipe = Recipe.from_actions([1, 3, 1], bank)
+    one, both = engine.evaluate([Request(recipe, tasks=("high",)), Request(recipe)])
+    assert one.scores == {"high": both.scores["high"]}
+    assert one.cost == both.cost / 2
+    with pytest.raises(ValueError, match=r"unknown task 'hihg'.*Did you mean 'high'"):
+        engine.evaluate([Request(recipe, tasks=("hihg",))])
+
+
+def test_a_list_of_recipes_is_scored_in_its_order(bank, engine):
+    several_recipes = random_recipes(bank, 12)
+    scores = engine.score(several_recipes, subset=1)
+    assert scores == [engine.score(recipe, subset=1) for recipe in several_recipes]
+
+
+def test_another_final_norm_runs_no_layer_again(bank):
+    engine = Evaluator(bank, subsets=SUBSETS)
+    recipe = Recipe.from_actions([1, 3, 1], bank)
+    ((_, stem),) = bank.candidates.shared
+    engine.score(recipe, subset=0)
+    full = engine.counts.full
+    other = (("stem", stem), ("norm", Source.expert("high")))
+    changed = dataclasses.replace(recipe, shared=other)
+    expected = ReferenceEvaluator(bank, subsets=SUBSETS).score(changed, subset=0)
+    assert engine.score(changed, subset=0) == expected
+    assert engine.counts.full == full
+
+
+def test_logits_that_are_no_numbers_score_0_and_that_is_said(bank, caplog):
+    engine = Evaluator(bank, subsets=SUBSETS)
+    high = Layer.of(0, Source.expert("high"), scale=1e30)
+    recipe = Recipe(bank.suite.digest, bank.candidates.shared, (("layers", (high, high, high)),))
+    for scorer in (engine, ReferenceEvaluator(bank, subsets=SUBSETS)):
+        assert set(scorer.score(recipe, subset=0).values()) == {0.0}
+        assert "score 0: their logits are no numbers" in caplog.text
+        caplog.clear()
 
 
 def test_an_unknown_placement_is_refused(bank):
@@ -187,7 +250,7 @@ def test_all_that_is_remembered_fits_the_budget(bank):
         engine.score(recipe, subset=number % SUBSETS)
     slabs = sum(cache.slab.nbytes for cache in engine._caches.values())
     assert slabs + engine._memo.budget + engine._stems.budget <= 2**20
-    assert engine._memo._used <= engine._memo.budget
+    assert engine._memo.used <= engine._memo.budget
 
 
 def test_a_device_that_is_not_there_is_refused(bank):
@@ -224,6 +287,6 @@ def test_a_place_that_is_not_there_is_refused(bank, reference, engine, place, wo
 
 
 def test_a_recipe_of_another_suite_is_refused(bank, engine):
-    recipe = Recipe("0" * 16, bank.shared, Recipe.uniform("average", bank).segments)
+    recipe = Recipe("0" * 16, bank.candidates.shared, Recipe.uniform("average", bank).segments)
     with pytest.raises(ValueError, match="0000000000000000"):
         engine.score(recipe)

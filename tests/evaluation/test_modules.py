@@ -13,7 +13,7 @@ from merge_gym.recipe import Layer
 
 def test_converted_shared_parameters_are_held_once_for_all_tasks(bank: LayerBank) -> None:
     modules = Modules(bank, torch.device("cpu"), torch.bfloat16, "device")
-    models = [modules.model(bank.shared, task) for task in ("low", "high")]
+    models = [modules.model(bank.candidates.shared, task) for task in ("low", "high")]
     low, high = (model.get_parameter("vit.embeddings.position_embeddings") for model in models)
     assert low.dtype == torch.bfloat16
     assert low.data_ptr() == high.data_ptr()
@@ -23,7 +23,7 @@ def test_converted_shared_parameters_are_held_once_for_all_tasks(bank: LayerBank
 
 def test_a_plain_layer_and_its_convolved_twin_hold_the_same_copies(bank: LayerBank) -> None:
     modules = Modules(bank, torch.device("cpu"), torch.bfloat16, "device")
-    layer = Layer(0, bank.sources[-1])
+    layer = Layer.of(0, bank.candidates.sources[-1])
     convolved, plain = (modules.layer("layers", layer, kind) for kind in (True, False))
     assert convolved is not plain
     assert modules.layer("layers", layer, convolved=True) is convolved

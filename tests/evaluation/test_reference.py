@@ -5,7 +5,8 @@ import pytest
 import torch
 from transformers import ViTForImageClassification
 
-from merge_gym import LayerBank, Recipe, ReferenceEvaluator
+from merge_gym import LayerBank, Recipe, ReferenceEvaluator, Request
+from merge_gym.evaluation.scorer import NOTHING
 
 
 def fractions(suite, suite_file, expert, rows, split="search"):
@@ -68,9 +69,10 @@ def test_a_score_repeats_exactly(evaluator, bank):
 
 
 def test_cost_counts_the_examples_of_all_tasks(evaluator):
-    assert evaluator.cost() == 2 * 60
-    assert evaluator.cost("test") == 2 * 80
-    assert evaluator.cost(subset=0) == 2 * 10
+    assert evaluator.whole_cost() == 2 * 60
+    assert evaluator.whole_cost("test") == 2 * 80
+    assert evaluator.cost(Request(NOTHING, subsets=(0,))) == 2 * 10
+    assert evaluator.cost(Request(NOTHING, subsets=3, tasks=("low",))) == 3 * 10
 
 
 @pytest.mark.parametrize(
@@ -86,8 +88,10 @@ def test_a_split_or_subset_that_is_not_there_is_refused(evaluator, bank, where, 
     recipe = Recipe.uniform("low", bank)
     with pytest.raises(ValueError, match=message):
         evaluator.score(recipe, **where)
+    subset = where.get("subset")
+    request = Request(recipe, where.get("split", "search"), None if subset is None else (subset,))
     with pytest.raises(ValueError, match=message):
-        evaluator.cost(**where)
+        evaluator.cost(request)
 
 
 @pytest.mark.parametrize("subsets", [0, 61])

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, MistralC
 
 from merge_gym import LayerBank, Recipe, Source, export
 from merge_gym.exports.mergekit_yaml import NotExpressibleError, mergekit_yaml
-from merge_gym.recipe import Layer
+from merge_gym.recipe import Layer, whole
 from tests.models.family import FamilyCase, padded_tokens, write_case
 
 MERGEKIT = os.environ.get("MERGEKIT_BIN")
@@ -54,8 +54,8 @@ def case(request, tmp_path_factory) -> FamilyCase:
 
 def recipe_of(case: FamilyCase, *layers: tuple[int, object], shared: object = ONE) -> Recipe:
     bank = LayerBank(case.suite)
-    taken = tuple(Layer(index, bank.source(source)) for index, source in layers)
-    return Recipe(case.suite.digest, bank.source(shared), (("layers", taken),))
+    taken = tuple(Layer.of(index, bank.source(source)) for index, source in layers)
+    return Recipe(case.suite.digest, whole(bank.source(shared)), (("layers", taken),))
 
 
 RECIPES = {

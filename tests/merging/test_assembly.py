@@ -6,8 +6,9 @@ import pytest
 import torch
 from transformers import ViTForImageClassification
 
-from merge_gym import LayerBank, Recipe, Source
+from merge_gym import Layer, LayerBank, Recipe, Source
 from merge_gym.merging.assembly import assemble
+from merge_gym.recipe import whole
 from tests.tiny import two_segment_suite
 
 SKIP, BACK = 5, 6
@@ -66,7 +67,7 @@ def test_layers_of_different_sources_stand_where_the_recipe_puts_them(suite, sui
     merged = assemble(Recipe.from_actions([1, 3, 0], bank), bank, task="high").state_dict()
     low, high = (original(suite_file, expert).state_dict() for expert in ("low", "high"))
     name = "mlp.fc1.weight"
-    ties = bank.layer(bank.sources[3], "layers", 1)
+    ties = bank.layer("layers", Layer.of(1, bank.candidates.sources[3]))
     assert torch.equal(merged[f"vit.layers.0.{name}"], high[f"vit.layers.0.{name}"])
     assert torch.equal(merged[f"vit.layers.1.{name}"], ties[name])
     assert torch.equal(merged[f"vit.layers.2.{name}"], low[f"vit.layers.2.{name}"])
@@ -84,9 +85,7 @@ def test_each_task_gets_its_own_head_on_the_same_trunk(suite, suite_file, bank):
 def test_changing_a_model_changes_neither_bank_nor_experts(suite):
     bank = LayerBank(suite)
     recipe = Recipe.from_actions([0, 3, 1], bank)
-    before = {
-        source: bank.parameters(source).flat.clone() for source in (*bank.sources, bank.shared)
-    }
+    before = {source: bank.parameters(source).flat.clone() for source in bank.candidates.sources}
     head = suite.experts["low"].head["classifier.weight"].clone()
     model = assemble(recipe, bank, "low")
     with torch.no_grad():
@@ -126,6 +125,6 @@ def test_an_expert_without_its_head_is_refused_with_the_tensors(suite):
 
 def test_a_source_that_the_suite_lacks_is_refused_by_name(bank):
     recipe = Recipe.uniform("low", bank)
-    unknown = Recipe(recipe.suite, Source.expert("middle"), recipe.segments)
+    unknown = Recipe(recipe.suite, whole(Source.expert("middle")), recipe.segments)
     with pytest.raises(ValueError, match=r"unknown expert 'middle'.*Known: high, low"):
         assemble(unknown, bank, "low")

@@ -46,7 +46,6 @@ def starts(suite) -> dict[str, int]:
 def model_of(bank, expert: str) -> tuple[nn.Module, dict[str, Tensor]]:
     """An expert put together by the reference's own way, and its inputs."""
     recipe = Recipe.uniform(expert, bank)
-    recipe = dataclasses.replace(recipe, shared=bank.source(expert))
     return assemble(recipe, bank, expert), bank.suite.tasks[expert].splits["search"].inputs
 
 
@@ -141,11 +140,11 @@ def test_statistics_are_collected_once_and_only_when_needed(small, monkeypatch):
         collected.append(kind)
         return collect(kind, suite)
 
-    monkeypatch.setattr("merge_gym.merging.bank.collect", counting)
+    monkeypatch.setattr("merge_gym.merging.pieces.collect", counting)
     bank = LayerBank(small, ["average", "regmean", {"name": "regmean", "alpha": 0.5}, "fisher"])
     bank.parameters(bank.source("average"))
     assert collected == []
-    for source in bank.sources[2:]:
+    for source in bank.candidates.sources[2:]:
         bank.parameters(source)
     assert collected == ["gram", "fisher"]
 
@@ -170,7 +169,7 @@ def language_suite(suite):
 def test_fisher_of_language_models_is_refused_before_any_work(small):
     with pytest.raises(ValueError, match="'fisher' needs the probabilities of classes, but low"):
         LayerBank(language_suite(small), ["fisher"])
-    assert LayerBank(language_suite(small), ["regmean"]).candidates[-1] == "regmean"
+    assert LayerBank(language_suite(small), ["regmean"]).candidates.names[-1] == "regmean"
 
 
 @pytest.mark.parametrize(
