@@ -11,7 +11,7 @@ import numpy as np
 from agents.agent import Agent, agent
 from agents.racing import Racer, race_starts
 from merge_gym.settings import Range
-from merge_gym.spaces.space import Decisions
+from merge_gym.spaces.space import Decisions, Space
 from merge_gym.studies.study import Study
 
 SMALLEST, LARGEST = 0.02, 0.5
@@ -20,26 +20,37 @@ SMALLEST, LARGEST = 0.02, 0.5
 @agent("evolution")
 @dataclass
 class Evolution(Agent):
-    """Changes a few decisions of the best so far, and keeps the change if it wins a race.
+    """Changes a little of the best so far, and keeps the change if it wins a race.
 
-    It begins at the best of the space's starts, which race too. A number's step is drawn around a
-    step size that follows the steps that won (log-normal self-adaptation); at the same number of
-    decisions, late ones are changed more often, since such recipes share their prefixes.
+    It begins at the best of the space's starts, which race too. At first it makes coarse edits
+    only, one to `most` at once, such as another source for a layer; then mostly moves numbers, a
+    few single ones or a block of them that belongs together. A step is drawn around a step size
+    that follows the steps that won (log-normal self-adaptation).
 
     Args:
         z: of the race, in standard errors; the fewer, the sooner challengers are dropped.
-        most: how many decisions are changed at once, at most.
-        blocks: how often whole blocks of decisions that belong together are changed at once,
-            instead of a few single ones.
-        step: the first step size, as a share of a decision's range.
+        most: how many edits, or single decisions, are changed at once, at most.
+        coarse: the share of the budget that is spent on coarse edits alone.
+        edits: how often an edit is tried after that.
+        blocks: how often a move is that of a block.
+        step: the first step size, as a share of a number's range.
         racing: whether challengers race; otherwise each is scored on the whole search split.
     """
 
     z: Annotated[float, Range(0)] = 0.5
     most: Annotated[int, Range(1)] = 3
+    coarse: Annotated[float, Range(0, 1)] = 0.3
+    edits: Annotated[float, Range(0, 1)] = 0.2
     blocks: Annotated[float, Range(0, 1)] = 0.5
     step: Annotated[float, Range(SMALLEST, LARGEST)] = 0.15
     racing: bool = True
+
+    def check(self, study: Study) -> None:
+        if study.budget is None or study.budget < study.full_cost:
+            raise ValueError(
+                f"evolution needs a budget of at least one full evaluation, {study.full_cost} "
+                f"examples, got {study.budget}"
+            )
 
     def run(self, study: Study) -> None:
         generator = np.random.default_rng(study.seed)
@@ -48,21 +59,45 @@ class Evolution(Agent):
         step = self.step
         while True:
             tried = float(np.clip(step * math.exp(0.7 * generator.normal()), SMALLEST, LARGEST))
-            challenger = self._challenger(study, racer.incumbent, tried, generator)
-            if challenger == racer.incumbent:
+            numbers = study.space.numbers(racer.incumbent)
+            if not numbers or self._edits_now(study, generator):
+                racer.race(self._edited(study.space, racer.incumbent, generator))
                 continue
-            won = racer.race(challenger).won
+            moved = self._moved(study.space, racer.incumbent, numbers, tried, generator)
+            won = racer.race(moved).won
             step = math.sqrt(step * tried) if won else max(SMALLEST, step * 0.995)
 
-    def _challenger(
-        self, study: Study, incumbent: Decisions, step: float, generator: np.random.Generator
+    def _edits_now(self, study: Study, generator: np.random.Generator) -> bool:
+        if not study.space.edits():
+            return False
+        assert study.budget is not None
+        return study.spent < self.coarse * study.budget or generator.random() < self.edits
+
+    def _edited(
+        self, space: Space, incumbent: Decisions, generator: np.random.Generator
     ) -> Decisions:
-        space = study.space
-        active = space.active(incumbent)
+        """The incumbent with edits at a few places, one of them at least new."""
+        places = space.edits()
+        while True:
+            count = min(int(generator.integers(1, self.most + 1)), len(places))
+            changed = dict(incumbent)
+            for place in generator.choice(list(places), size=count, replace=False):
+                changed |= places[place][int(generator.integers(len(places[place])))]
+            if changed != incumbent:
+                return changed
+
+    def _moved(
+        self,
+        space: Space,
+        incumbent: Decisions,
+        numbers: list[str],
+        step: float,
+        generator: np.random.Generator,
+    ) -> Decisions:
         blocks = space.blocks(incumbent)
         if blocks and generator.random() < self.blocks:
-            names = blocks[int(generator.integers(len(blocks)))]
-            return space.shift(incumbent, names, step, generator)
-        count = min(int(generator.integers(1, self.most + 1)), len(active))
-        chosen = generator.choice(len(active), size=count, replace=False)
-        return space.mutate(incumbent, [active[place] for place in chosen], step, generator)
+            block = blocks[int(generator.integers(len(blocks)))]
+            return space.shift(incumbent, block, step, generator)
+        count = min(int(generator.integers(1, self.most + 1)), len(numbers))
+        chosen = generator.choice(numbers, size=count, replace=False)
+        return space.mutate(incumbent, [str(name) for name in chosen], step, generator)

@@ -142,7 +142,8 @@ class Recipe:
 
         Raises ValueError if the actions do not end a valid episode.
         """
-        candidates: Candidates = getattr(bank, "candidates", bank)
+        held: Any = bank
+        candidates: Candidates = getattr(held, "candidates", held)
         return candidates.walk(actions)
 
     @classmethod

@@ -50,6 +50,7 @@ class Layerwise(Space):
         shared: what lies outside the layers (stem, final norm) is decided too; otherwise it comes
             from where the candidates say.
         take: candidates can be taken; otherwise everything is a mix.
+        skip: a group of layers can be left out.
         scales: the branches of each group have a scale from 0.4 to 1.5.
         largest: the greatest λ.
     """
@@ -59,6 +60,7 @@ class Layerwise(Space):
     components: bool = True
     shared: bool = True
     take: bool = True
+    skip: bool = True
     scales: bool = False
     largest: Annotated[float, Range(0)] = 1.5
 
@@ -79,36 +81,50 @@ class Layerwise(Space):
         sources = {at.name: self._source(at.name, decisions) for at in self._positions}
         layers: dict[str, list[Layer]] = {}
         for segment, size in self.candidates.segments.items():
-            layers[segment] = [
-                self._layer(segment, index, sources, decisions) for index in range(size)
-            ]
+            built = [self._layer(segment, index, sources, decisions) for index in range(size)]
+            layers[segment] = [layer for layer in built if layer is not None]
         segments = tuple((name, tuple(of)) for name, of in layers.items())
         return Recipe(self.candidates.digest, self._shared_parts(sources), segments)
 
     def active(self, decisions: Decisions) -> list[str]:
-        """Without the λ of positions that take a candidate."""
-        idle = {at.name for at in self._positions if decisions.get(f"{at.name}:take", MIX) != MIX}
+        """Without the λ of positions that take a candidate, and without skipped layers."""
+        skipped = [f"{run}/" for run in self._runs if decisions.get(f"{run}:skip", False)]
+        mixed = {at.name for at in self._positions if decisions.get(f"{at.name}:take", MIX) == MIX}
         return [
             name
             for name in self.decisions
-            if name.rpartition(":")[0] not in idle or name.endswith(":take")
+            if not name.startswith(tuple(skipped))
+            and ("/" not in name or name.endswith(":take") or name.rpartition(":")[0] in mixed)
         ]
 
+    def edits(self) -> dict[str, list[Decisions]]:
+        """A source for every component of a group of layers, or none for the group; a source for
+        what is shared."""
+        words = (MIX, *self.candidates.names) if self.take else ()
+        places: dict[str, list[Decisions]] = {}
+        for run in self._runs:
+            kept = {f"{run}:skip": False} if self.skip else {}
+            takes = [f"{at.name}:take" for at in self._positions if at.name.startswith(f"{run}/")]
+            places[run] = [kept | dict.fromkeys(takes, word) for word in words]
+            places[run] += [{f"{run}:skip": True}] * self.skip
+        for at in self._positions:
+            if not at.indices:
+                places[at.name] = [{f"{at.name}:take": word} for word in words]
+        return {place: edits for place, edits in places.items() if edits}
+
     def blocks(self, decisions: Decisions) -> list[list[str]]:
-        """For runs of neighbouring groups of layers: one expert's λ throughout, one expert's λ in
-        one component, and what is taken; and each position by itself."""
+        """For runs of neighbouring groups of layers: one expert's λ throughout, and in one
+        component."""
         active, blocks = set(self.active(decisions)), []
-        runs, kinds = (
-            list(self._runs),
-            sorted({at.name.rpartition("/")[2] for at in self._positions if at.indices}),
-        )
+        runs = list(self._runs)
+        kinds = LAYER_COMPONENTS if self.components else ("all",)
         for first in range(len(runs)):
             for last in range(first, len(runs)):
                 here = runs[first : last + 1]
-                for what in (*self.candidates.experts, "take"):
-                    blocks.append([f"{run}/{kind}:{what}" for run in here for kind in kinds])
+                for expert in self.candidates.experts:
+                    blocks.append([f"{run}/{kind}:{expert}" for run in here for kind in kinds])
                     if last > first and len(kinds) > 1:
-                        blocks += [[f"{run}/{kind}:{what}" for run in here] for kind in kinds]
+                        blocks += [[f"{run}/{kind}:{expert}" for run in here] for kind in kinds]
         known = [[name for name in block if name in active] for block in blocks]
         return [block for block in known if len(block) > 1]
 
@@ -119,8 +135,8 @@ class Layerwise(Space):
             weights = self._weights(source)
             if self.take or weights is not None:
                 take = None if weights is not None else name
-                starts[name] = self._everywhere(take, weights or self._even())
-        return starts
+                starts[name] = self._everywhere(take, weights or self._idle)
+        return starts or {MIX: self._everywhere(None, self._idle)}
 
     def _check_family(self) -> None:
         family = self.candidates.family
@@ -166,9 +182,12 @@ class Layerwise(Space):
             if self.take:
                 yield choice(f"{at.name}:take", (MIX, *self.candidates.names))
             for expert in self.candidates.experts:
-                yield number(f"{at.name}:{expert}", 0.0, self.largest, 1 / self._experts)
-        for run in self._runs if self.scales else ():
-            yield number(f"{run}:scale", *SCALES, 1.0)
+                yield number(f"{at.name}:{expert}", 0.0, self.largest, self._idle[0])
+        for run in self._runs:
+            if self.skip:
+                yield Setting(f"{run}:skip", False, "flag")
+            if self.scales:
+                yield number(f"{run}:scale", *SCALES, 1.0)
 
     @property
     def _experts(self) -> int:
@@ -183,10 +202,12 @@ class Layerwise(Space):
 
     def _layer(
         self, segment: str, index: int, sources: dict[str, Source], decisions: Decisions
-    ) -> Layer:
+    ) -> Layer | None:
         here = [at for at in self._positions if at.segment == segment and index in at.indices]
         parts: Parts = tuple((at.component, sources[at.name]) for at in here)
         run = here[0].name.rpartition("/")[0]
+        if decisions.get(f"{run}:skip", False):
+            return None
         return Layer(index, parts, decisions.get(f"{run}:scale", 1.0))
 
     def _shared_parts(self, sources: dict[str, Source]) -> Parts:
@@ -194,24 +215,25 @@ class Layerwise(Space):
         return tuple((at.component, sources[at.name]) for at in here) or self.candidates.shared
 
     def _weights(self, source: Source) -> tuple[float, ...] | None:
-        """The λ of each expert where the source is a mix of them; None where it is none."""
+        """The λ of each expert where the source is a mix of them as this space knows; else None."""
+        given = dict(source.parameters).get("weight")
         if source.kind == "expert":
-            return tuple(float(name == source.name) for name in self.candidates.experts)
-        settings = dict(source.parameters)
-        given = settings.get("weight")
-        if source.experts or source.name not in ("average", "task_arithmetic"):
+            weights = tuple(float(name == source.name) for name in self.candidates.experts)
+        elif source.experts or source.name not in ("average", "task_arithmetic"):
             return None
-        if source.name == "average" and given is not None and not isinstance(given, tuple):
-            return self._even()
-        if isinstance(given, tuple):
+        elif isinstance(given, tuple):
             scale = sum(given) if source.name == "average" else 1.0
             weights = tuple(value / scale for value in given)
+        elif given is None or source.name == "average":
+            weights = (1 / self._experts,) * self._experts
         else:
-            weights = self._even() if given is None else (float(given),) * self._experts
+            weights = (float(given),) * self._experts
         return weights if all(0 <= value <= self.largest for value in weights) else None
 
-    def _even(self) -> tuple[float, ...]:
-        return (1 / self._experts,) * self._experts
+    @property
+    def _idle(self) -> tuple[float, ...]:
+        """The λ of each expert where nothing says another: the average's, if they may be."""
+        return (min(1 / self._experts, self.largest),) * self._experts
 
     def _everywhere(self, take: str | None, weights: tuple[float, ...]) -> Decisions:
         decisions: Decisions = {}
@@ -219,7 +241,7 @@ class Layerwise(Space):
             what = name.rpartition(":")[2]
             if what == "take":
                 decisions[name] = take or MIX
-            elif what == "scale":
+            elif what in ("scale", "skip"):
                 decisions[name] = setting.default
             else:
                 decisions[name] = weights[self.candidates.experts.index(what)]

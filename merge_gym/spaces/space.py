@@ -39,6 +39,11 @@ class Space(ABC):
         """The decisions that tell, the others being as they are."""
         return list(self.decisions)
 
+    def numbers(self, decisions: Decisions) -> list[str]:
+        """The decisions on numbers that tell."""
+        kinds = ("number", "integer")
+        return [name for name in self.active(decisions) if self.decisions[name].kind in kinds]
+
     @abstractmethod
     def starts(self) -> dict[str, Decisions]:
         """{name: decisions} worth scoring first, such as every uniform merge."""
@@ -64,26 +69,23 @@ class Space(ABC):
         """Every decision drawn uniformly from its range."""
         return {name: draw(setting, generator) for name, setting in self.decisions.items()}
 
+    @abstractmethod
+    def edits(self) -> dict[str, list[Decisions]]:
+        """{place: what can be put there}: coarse changes, each the new values of a few decisions,
+        such as another source for a layer. Edits of different places go together."""
+
     def blocks(self, decisions: Decisions) -> list[list[str]]:
-        """Decisions that belong together and may be changed at once; none by default."""
+        """Numbers that belong together and may be moved at once; none by default."""
         return []
 
     def shift(
         self, decisions: Decisions, names: list[str], step: float, generator: np.random.Generator
     ) -> Decisions:
-        """The decisions with all numbers of `names` moved by one common normal step, as a share of
-        their ranges, and all choices of `names` that can be set to one common other value."""
-        changed, by = dict(decisions), step * float(generator.standard_normal())
-        words: dict[tuple[str, ...], str] = {}
-        for name in names:
-            setting = self.decisions[name]
-            if setting.kind == "number":
-                changed[name] = shifted(setting, decisions[name], by)
-            elif setting.kind == "choice":
-                if setting.choices not in words:
-                    words[setting.choices] = str(draw(setting, generator))
-                changed[name] = words[setting.choices]
-        return changed
+        """The decisions with the numbers of `names` moved by one common normal step, as a share of
+        their ranges."""
+        by = step * float(generator.standard_normal())
+        moved = {name: shifted(self.decisions[name], decisions[name], by) for name in names}
+        return decisions | moved
 
     def mutate(
         self, decisions: Decisions, names: list[str], step: float, generator: np.random.Generator

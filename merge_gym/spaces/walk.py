@@ -51,3 +51,7 @@ class Walk(Space):
 
     def starts(self) -> dict[str, Decisions]:
         return {name: dict.fromkeys(self._places, name) for name in self.candidates.names}
+
+    def edits(self) -> dict[str, list[Decisions]]:
+        words = (*self.candidates.names, SKIP)
+        return {place: [{place: word} for word in words] for place in self._places}
