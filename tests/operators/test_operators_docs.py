@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from merge_gym import operators
+from tests.operators.worked import ISSUED
 
 PAGE = Path(__file__).parents[2] / "docs" / "operators.md"
 
@@ -14,6 +15,7 @@ def test_examples_run():
     assert doctest.testmod(operators).failed == 0
 
 
-def test_the_table_has_every_operator_with_its_default_scope():
+def test_the_table_has_every_issued_operator_and_its_rows_say_the_default_scope():
     rows = re.findall(r"^\| `(\w+)` .*? \| `(\w+)`", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
-    assert rows == [(name, operators.get(name).scope) for name in operators.available()]
+    assert set(dict(rows)) >= ISSUED
+    assert rows == sorted((name, operators.get(name).scope) for name, _ in rows)

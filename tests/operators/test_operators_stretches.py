@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from merge_gym import operators
-from tests.operators.worked import any_settings, random_models, statistics
+from tests.operators.worked import any_settings, as_many, random_models, statistics
 
 WITH_WHOLE = [name for name in operators.available() if operators.get(name).whole]
 DRAWING = [name for name in operators.available() if operators.get(name).draws]
@@ -52,7 +52,7 @@ def test_a_stretch_merged_with_the_facts_of_the_whole_has_the_bits_of_the_whole(
 
 @pytest.mark.parametrize("name", WITH_WHOLE)
 def test_stretches_of_a_model_of_many_pieces_have_the_bits_of_the_whole(name):
-    pretrained, experts = random_models((600_011,))
+    pretrained, experts = random_models((600_011,), as_many(name, 2))
     whole = operators.merge(name, pretrained, experts)
     found = operators.get(name)
     defaults = {key: setting.default for key, setting in found.settings.items()}
@@ -65,8 +65,8 @@ def test_stretches_of_a_model_of_many_pieces_have_the_bits_of_the_whole(name):
 
 @pytest.mark.parametrize("name", WITH_WHOLE)
 def test_the_facts_are_those_of_the_model_and_not_of_the_stretch(name):
-    pretrained, experts = random_models((2000,), experts=3)
-    experts[0][:1000] *= 3
+    pretrained, experts = random_models((2000,), as_many(name, 3))
+    experts[0][1000:] *= 3
     whole, alone = (
         operators.merge(name, pretrained[:size], [expert[:size] for expert in experts])[:1000]
         for size in (2000, 1000)
@@ -76,7 +76,7 @@ def test_the_facts_are_those_of_the_model_and_not_of_the_stretch(name):
 
 @pytest.mark.parametrize("name", [name for name in operators.available() if name not in WITH_WHOLE])
 def test_an_operator_without_facts_takes_none(name):
-    pretrained, experts = random_models((4, 4))
+    pretrained, experts = random_models((4, 4), as_many(name, 2))
     with pytest.raises(ValueError, match=r"unknown setting .*'facts'"):
         operators.merge(name, pretrained, experts, facts=[])
 
@@ -109,7 +109,8 @@ def test_numbers_drawn_in_several_calls_are_those_drawn_in_one(sizes):
 
 @pytest.mark.parametrize("name", DRAWING)
 def test_a_tensor_merged_where_its_generator_stands_has_the_bits_of_the_run(name):
-    tensors = [random_models(shape, seed=seed) for seed, shape in enumerate([(3, 5), (7,), (4, 4)])]
+    shapes, count = [(3, 5), (7,), (4, 4)], as_many(name, 2)
+    tensors = [random_models(shape, count, seed=seed) for seed, shape in enumerate(shapes)]
     stream = torch.Generator().manual_seed(5)
     run = [operators.merge(name, *models, generator=stream) for models in tensors]
     before = sum(len(experts) * pretrained.numel() for pretrained, experts in tensors[:2])

@@ -10,6 +10,19 @@ from torch import Tensor
 from merge_gym import operators
 from merge_gym.settings import Setting
 
+ISSUED = {
+    "average", "slerp", "nuslerp", "karcher", "task_arithmetic", "balanced_task_arithmetic",
+    "ties", "dare", "dare_ties", "breadcrumbs", "della", "pcb", "model_stock", "sce", "ram",
+    "consensus", "emr", "magmax", "iso_c", "tsv_m", "regmean", "fisher",
+}  # fmt: skip
+"""Operators that stay under their names, scopes and laws; a new one may join them."""
+
+
+def as_many(name: str, wanted: int) -> int:
+    """The number of experts nearest to the wanted one that an operator merges."""
+    found = operators.get(name)
+    return max(found.min_experts, min(wanted, found.max_experts or wanted))
+
 
 def tensor(*values: float, dtype: torch.dtype = torch.float64) -> Tensor:
     return torch.tensor(values, dtype=dtype)
