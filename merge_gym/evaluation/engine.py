@@ -109,6 +109,7 @@ class Evaluator(ModelScorer):
         if dtype not in DTYPES:
             raise ValueError(unknown_name("dtype", dtype, DTYPES))
         super().__init__(bank, subsets)
+        self._made_with = (bank, subsets, device, cache_bytes, dtype, placement, fused)
         self.device, self.dtype = check_device(device), DTYPES[dtype]
         self.fused = fused
         self.counts = Counts()
@@ -122,6 +123,10 @@ class Evaluator(ModelScorer):
         self._stems: Memo[tuple[Tensor, Any]] = Memo(cache_bytes // 8)
         self._memo: Memo[bytes] = Memo(cache_bytes // 64)
         self._caches = self._build_caches(cache_bytes)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as what it was made with; nothing is remembered."""
+        return type(self), self._made_with
 
     @torch.inference_mode()
     def logits(

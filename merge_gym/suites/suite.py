@@ -90,6 +90,10 @@ class Suite:
         """How the suite's architecture opens."""
         return adapter_for(self.pretrained.config)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the adapter, whose functions cannot be pickled: it is opened again."""
+        return {name: value for name, value in vars(self).items() if name != "adapter"}
+
     @property
     def heads(self) -> dict[str, Checkpoint]:
         """The expert whose head each task uses, by task; of a suite without tasks, the experts."""
