@@ -93,8 +93,8 @@ class ModelMergeVectorEnv(VectorEnv[Floats, NDArray[np.int64], NDArray[Any]]):
         given = dict(options or {})
         rows = self._checked_mask(given.pop("reset_mask", None))
         asked = self.single.checked_options(given)
-        first = seed if seed is None or isinstance(seed, int | np.integer) else seed[0]
-        super().reset(seed=None if first is None else int(first))
+        first = self._first_seed(seed)
+        super().reset(seed=first)
         if first is not None or self.schedule is None:
             self.schedule = SubsetSchedule(self.single.subsets, self.np_random)
         if first is not None:
@@ -182,7 +182,7 @@ class ModelMergeVectorEnv(VectorEnv[Floats, NDArray[np.int64], NDArray[Any]]):
         return self._infos() | {
             "final_obs": last,
             "_final_obs": ended.copy(),
-            "final_info": infos,
+            "final_info": _only(infos, ended),
             "_final_info": ended.copy(),
         }
 
@@ -273,6 +273,13 @@ class ModelMergeVectorEnv(VectorEnv[Floats, NDArray[np.int64], NDArray[Any]]):
         }
         return infos | {f"_{key}": everywhere for key in infos}
 
+    def _first_seed(self, seed: int | Sequence[int | None] | None) -> int | None:
+        if seed is None or isinstance(seed, int | np.integer):
+            return None if seed is None else int(seed)
+        if len(seed) != self.num_envs:
+            raise ValueError(f"seeds are one for each of {self.num_envs} environments, got {seed}")
+        return None if seed[0] is None else int(seed[0])
+
     def _checked_mask(self, mask: Any) -> Flags:
         if mask is None:
             return np.ones(self.num_envs, np.bool_)
@@ -297,3 +304,15 @@ class ModelMergeVectorEnv(VectorEnv[Floats, NDArray[np.int64], NDArray[Any]]):
                 f"got {actions!r}"
             )
         return checked
+
+
+def _only(infos: dict[str, Any], rows: Flags) -> dict[str, Any]:
+    """Infos that only these environments have, as their masks say."""
+    return {
+        key: _only(value, rows)
+        if isinstance(value, dict)
+        else rows.copy()
+        if key[0] == "_" and key[1:] in infos
+        else value
+        for key, value in infos.items()
+    }
