@@ -53,7 +53,8 @@ class JsonLines:
     """An append-only file with one JSON object a line.
 
     A last line without its end was being written when the process was killed, and is dropped; so
-    is, with a warning, a line that is no JSON: whoever keeps such a file can make its lines again.
+    is, with a warning, a line that is no JSON object: whoever keeps such a file can make its lines
+    again.
 
     Args:
         file: where; made if it is not there.
@@ -81,10 +82,11 @@ def read_lines(file: Path) -> list[dict[str, Any]]:
     """The objects in a file written by JsonLines, which may still be growing."""
     entries = []
     for number, line in enumerate(_complete_lines(file), 1):
-        try:
-            entries.append(json.loads(line))
-        except (json.JSONDecodeError, UnicodeDecodeError):
+        entry = _object(line)
+        if entry is None:
             logger.warning("line %d of %s is damaged and left out", number, file)
+        else:
+            entries.append(entry)
     return entries
 
 
@@ -116,7 +118,16 @@ class FolderLock:
 def _complete_lines(file: Path) -> list[bytes]:
     if not file.exists():
         return []
-    return [line for line in file.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+    return [line + b"\n" for line in file.read_bytes().split(b"\n")[:-1]]
+
+
+def _object(line: bytes) -> dict[str, Any] | None:
+    """The JSON object in a line; None if it holds none."""
+    try:
+        entry = json.loads(line)
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return entry if isinstance(entry, dict) else None
 
 
 def _umask() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -11,9 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from merge_gym.evaluation.scorer import Outcome, Request, Scorer
+from merge_gym.evaluation.scorer import NOTHING, Outcome, Request, Scorer
 from merge_gym.files import JsonLines
 from merge_gym.recipe import Recipe
+
+logger = logging.getLogger(__name__)
 
 Key = tuple[Recipe, str, str, int | None]
 """Recipe, split, task and subset."""
@@ -29,7 +32,9 @@ class Journal(Scorer):
         scorer: what computes.
         file: JSON lines, one for each recipe, split, task and subset.
 
-    Raises ValueError for a file that is damaged.
+    An entry that is damaged is left out, with a warning, and scored again.
+
+    Raises ValueError for a file that was kept with another number of subsets.
     """
 
     def __init__(self, scorer: Scorer, file: str | Path) -> None:
@@ -37,9 +42,14 @@ class Journal(Scorer):
         self.tasks, self.subset_count = scorer.tasks, scorer.subset_count
         self._lines = JsonLines(Path(file))
         self._values: dict[Key, NDArray[np.float32]] = {}
-        for entry in self._lines.entries:
-            key = Recipe.from_dict(entry["recipe"]), entry["split"], entry["task"], entry["subset"]
-            self._values[key] = _read(entry["values"])
+        for number, entry in enumerate(self._lines.entries, 1):
+            try:
+                key, values = _read_key(entry), _read(entry["values"])
+            except (AttributeError, KeyError, TypeError, ValueError):
+                logger.warning("entry %d of %s is damaged and left out", number, file)
+                continue
+            self._check_size(key, values, Path(file))
+            self._values[key] = values
 
     def evaluate(self, requests: Sequence[Request]) -> list[Outcome]:
         missing: dict[Key, Request] = {}
@@ -67,6 +77,16 @@ class Journal(Scorer):
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _check_size(self, key: Key, values: NDArray[np.float32], file: Path) -> None:
+        _, split, task, subset = key
+        subsets = None if subset is None else (subset,)
+        size = self.scorer.cost(Request(NOTHING, split, subsets, (task,)))
+        if len(values) != size:
+            raise ValueError(
+                f"{file} holds {len(values)} values of {task} on subset {subset}, which has {size} "
+                f"examples: it was kept with another number of subsets, name another folder"
+            )
 
     def _ask(self, units: list[Request]) -> float:
         """Score units and write them down; returns the seconds that they took."""
@@ -100,6 +120,13 @@ def _key(unit: Request) -> Key:
     return unit.recipe, unit.split, unit.tasks[0], unit.subsets[0] if unit.subsets else None
 
 
+def _read_key(entry: dict[str, Any]) -> Key:
+    split, task, subset = (entry[name] for name in ("split", "task", "subset"))
+    if not (isinstance(split, str) and isinstance(task, str) and isinstance(subset, int | None)):
+        raise ValueError(f"an entry has a split, a task and a subset, got {entry}")
+    return Recipe.from_dict(entry["recipe"]), split, task, subset
+
+
 def _written(values: NDArray[np.float32]) -> dict[str, Any]:
     """Values as text: a bit each where they are all 0 or 1, else as float32."""
     if np.isin(values, (0, 1)).all():
@@ -110,6 +137,8 @@ def _written(values: NDArray[np.float32]) -> dict[str, Any]:
 def _read(data: dict[str, Any]) -> NDArray[np.float32]:
     if "bits" in data:
         bits = np.frombuffer(base64.b64decode(data["bits"]), np.uint8)
+        if len(bits) != -(-data["count"] // 8):
+            raise ValueError(f"{len(bits)} bytes do not hold {data['count']} bits")
         return np.unpackbits(bits, count=data["count"]).astype(np.float32)
     return np.frombuffer(base64.b64decode(data["floats"]), "<f4").astype(np.float32)
 
