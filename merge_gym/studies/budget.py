@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from merge_gym.evaluation.scorer import NOTHING, Request, Scorer
 from merge_gym.recipe import Recipe
+
+Unit = tuple[Recipe, str, int]
+"""A recipe on one subset of one task."""
 
 
 class BudgetSpent(Exception):  # noqa: N818  it ends a search as planned, nothing went wrong
@@ -26,32 +31,41 @@ class Budget:
         if total is not None and total < 1:
             raise ValueError(f"a budget is at least 1 example, got {total!r}")
         self.total, self.spent, self.kept_back = total, 0, 0
-        self._tasks, self._count = scorer.tasks, scorer.subset_count
+        self._scorer = scorer
         self._sizes = {
             (task, subset): scorer.cost(Request(NOTHING, subsets=(subset,), tasks=(task,)))
             for task in scorer.tasks
             for subset in range(scorer.subset_count)
         }
-        self._scored: set[tuple[Recipe, str, int]] = set()
+        self._scored: set[Unit] = set()
 
-    def charge(self, request: Request) -> int:
-        """Pay for what is new in a request; returns how much that is.
+    def charge(self, requests: Sequence[Request]) -> list[int]:
+        """Pay for what is new in requests, all of them or none; returns how much each of them is.
 
         Raises:
             BudgetSpent: it is more than is left; then nothing is charged.
-            ValueError: a request for another split than the search split.
+            ValueError: a request for another split than the search split, or for a task or subset
+                that is not there.
         """
-        if request.split != "search":
-            raise ValueError(f"a search sees the search split only, not {request.split!r}")
-        tasks = self._tasks if request.tasks is None else request.tasks
-        subsets = range(self._count) if request.subsets is None else request.subsets
-        units = [(request.recipe, task, subset) for task in tasks for subset in subsets]
-        new = [unit for unit in units if unit not in self._scored]
-        cost = sum(self._sizes[task, subset] for _, task, subset in new)
+        new: set[Unit] = set()
+        costs = []
+        for request in requests:
+            units = set(self._units(request)) - self._scored - new
+            costs.append(sum(self._sizes[task, subset] for _, task, subset in units))
+            new |= units
+        cost = sum(costs)
         if self.total is not None and self.spent + cost > self.total - self.kept_back:
             raise BudgetSpent(
                 f"{self.spent} of {self.total} examples are spent, the next score needs {cost}"
             )
-        self._scored.update(new)
+        self._scored |= new
         self.spent += cost
-        return cost
+        return costs
+
+    def _units(self, request: Request) -> list[Unit]:
+        if request.split != "search":
+            raise ValueError(f"a search sees the search split only, not {request.split!r}")
+        self._scorer.check(request)
+        tasks = self._scorer.tasks if request.tasks is None else request.tasks
+        subsets = range(self._scorer.subset_count) if request.subsets is None else request.subsets
+        return [(request.recipe, task, subset) for task in tasks for subset in subsets]

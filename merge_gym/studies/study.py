@@ -157,16 +157,20 @@ class Study:
         self, requests: Sequence[Request], decisions: Sequence[dict[str, Any]] | None = None
     ) -> list[Trial]:
         """Charge and score requests, and keep each as a trial."""
-        charges = []
-        for request in requests:
-            charges.append((self._budget.charge(request), self._budget.spent))
+        charges = self._budget.charge(requests)
         outcomes = self.reporter.evaluate(requests)
         trials = []
         for place, (request, outcome) in enumerate(zip(requests, outcomes, strict=True)):
-            charged, spent = charges[place]
             spelt = None if decisions is None else decisions[place]
-            number = len(self.trials)
-            trial = Trial(number, request.recipe, spelt, request.subsets, outcome, charged, spent)
+            trial = Trial(
+                number=len(self.trials),
+                recipe=request.recipe,
+                decisions=spelt,
+                subsets=request.subsets,
+                outcome=outcome,
+                charged=charges[place],
+                spent=self._budget.spent - sum(charges[place + 1 :]),
+            )
             trials.append(self._keep(trial))
         return trials
 
