@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import gymnasium as gym
@@ -32,8 +32,8 @@ class DynamicAverage:
 
     scale: float = 0.8
     horizon: int = 700
-    episodes: int = 0
-    previous: float = 0.0
+    episodes: int = field(default=0, init=False)
+    previous: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
         number = isinstance(self.scale, int | float) and math.isfinite(self.scale)

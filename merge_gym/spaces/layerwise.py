@@ -88,7 +88,8 @@ class Layerwise(Space):
 
     def active(self, decisions: Decisions) -> list[str]:
         """Without the λ of positions that take a candidate, and without skipped layers."""
-        skipped = [f"{run}/" for run in self._runs if decisions.get(f"{run}:skip", False)]
+        runs = [run for run in self._runs if decisions.get(f"{run}:skip", False)]
+        skipped = [f"{run}{of}" for run in runs for of in ("/", ":scale")]
         mixed = {at.name for at in self._positions if decisions.get(f"{at.name}:take", MIX) == MIX}
         return [
             name
