@@ -1,8 +1,8 @@
-"""Environments on the tiny suite, and a search in one call."""
+"""Environments and searches on the tiny suite, and a scorer that counts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,10 @@ import gymnasium as gym
 import pytest
 
 import agents
-import merge_gym
 from agents.episodes import EpisodeRecord
-from merge_gym import Recipe, Suite
+from merge_gym import Evaluator, LayerBank, Outcome, ReferenceEvaluator, Request, Scorer, Suite
+from merge_gym.spaces.walk import Walk
+from merge_gym.studies.study import Study
 
 MakeEnv = Callable[..., gym.Env]
 Search = Callable[..., list[EpisodeRecord]]
@@ -37,32 +38,49 @@ def make_env(suite: Suite) -> MakeEnv:
 
 
 @pytest.fixture(scope="session")
-def search(make_env: MakeEnv) -> Search:
+def search(suite: Suite) -> Search:
+    """A search by an agent that plays episodes; what it played."""
+    bank = LayerBank(suite)
+    scorer = Evaluator(bank, subsets=4)
+    reward = {"name": "dynamic_average", "horizon": 20}
+
     def run(
         name: str, directory: Path, episodes: int, seed: int = 0, resume: bool = False
     ) -> list[EpisodeRecord]:
-        agent = agents.make(name, make_env(), seed, directory, **QUICK[name])
-        return agent.search(episodes, resume=resume)
+        settings = {"episodes": episodes, "top": 2, "environment": {"reward": reward}}
+        agent = agents.make(name, **settings, **QUICK[name])
+        with Study(Walk(bank.candidates), scorer, None, seed, directory, resume) as study:
+            agent.search(study)
+        return agent.played
 
     return run
 
 
-class CountingScorer:
-    """A real evaluator that counts the scores it is asked for."""
+class CountingScorer(Scorer):
+    """Another scorer, and what was asked of it.
 
-    def __init__(self, evaluator: merge_gym.ReferenceEvaluator) -> None:
-        self.evaluator, self.asked = evaluator, 0
+    Attributes:
+        requests: all that it was asked for, in order.
+    """
 
-    def score(
-        self, recipe: Recipe, split: str = "search", subset: int | None = None
-    ) -> dict[str, float]:
-        self.asked += 1
-        return self.evaluator.score(recipe, split, subset)
+    def __init__(self, scorer: Scorer) -> None:
+        self.scorer = scorer
+        self.tasks, self.subset_count = scorer.tasks, scorer.subset_count
+        self.requests: list[Request] = []
 
-    def cost(self, split: str = "search", subset: int | None = None) -> int:
-        return self.evaluator.cost(split, subset)
+    @property
+    def asked(self) -> int:
+        """How many requests it was asked for."""
+        return len(self.requests)
+
+    def evaluate(self, requests: Sequence[Request]) -> list[Outcome]:
+        self.requests += requests
+        return self.scorer.evaluate(requests)
+
+    def cost(self, request: Request) -> int:
+        return self.scorer.cost(request)
 
 
 @pytest.fixture
-def counting(evaluator: merge_gym.ReferenceEvaluator) -> CountingScorer:
+def counting(evaluator: ReferenceEvaluator) -> CountingScorer:
     return CountingScorer(evaluator)

@@ -1,31 +1,34 @@
 """`ModelMerge-v0` on the tiny suite: two experts, three operators, three layers, two tasks."""
 
-import pickle
-import warnings
+from functools import partial
 
 import gymnasium as gym
 import numpy as np
 import pytest
-import torch
-from gymnasium.envs.registration import EnvSpec
 from gymnasium.error import ResetNeeded
-from gymnasium.utils import env_checker as gymnasium_checker
+from gymnasium.vector import SyncVectorEnv
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import merge_gym
-from merge_gym import Recipe
+from merge_gym import Evaluator, LayerBank, Recipe
 from merge_gym.envs.model_merge import ModelMergeEnv
-from merge_gym.models.storage import on_disk
-from tests.tiny import OPERATORS
+from merge_gym.rewards import DynamicAverage, Plain
+from tests.envs.infos import check_info, check_infos
 
 CANDIDATES, LAYERS, SUBSETS = 5, 3, 6
 SKIP, BACK = 5, 6
 
 
+@pytest.fixture(scope="module")
+def make(bank):
+    """Makes an environment on the tiny suite's candidates, with the plain reward."""
+    return partial(ModelMergeEnv, bank.candidates, Evaluator(bank, SUBSETS))
+
+
 @pytest.fixture
-def env(suite):
-    return ModelMergeEnv(suite, subsets=SUBSETS)
+def env(make):
+    return make()
 
 
 def play(env, actions, seed=None, options=None):
@@ -41,7 +44,7 @@ def scored_info(env, actions=(0, 0, 0), **reset):
 
 
 def test_actions_are_the_candidates_then_skip_then_back(env):
-    assert env.bank.candidates == (
+    assert env.candidates.names == (
         "low",
         "high",
         "average",
@@ -55,18 +58,6 @@ def test_actions_are_the_candidates_then_skip_then_back(env):
     assert env.episode.taken == [(0, 1), (0, 4), (2, 2)]
 
 
-def test_settings_of_the_evaluator_are_passed_on(suite):
-    env = ModelMergeEnv(suite, subsets=2, evaluation={"dtype": "bfloat16", "placement": "host"})
-    assert env.evaluator.dtype == torch.bfloat16
-    with pytest.raises(TypeError, match="cache_size"):
-        ModelMergeEnv(suite, subsets=2, evaluation={"cache_size": 3})
-
-
-def test_weights_are_mapped_where_that_is_asked_for(suite_file):
-    env = ModelMergeEnv(str(suite_file), subsets=2, mapped=True)
-    assert env.suite.allocate is on_disk
-
-
 def test_observation_is_the_merging_map_row_by_row(env):
     env.reset(seed=0)
     observation, *_ = env.step(1)
@@ -77,14 +68,14 @@ def test_observation_is_the_merging_map_row_by_row(env):
     np.testing.assert_array_equal(observation.reshape(CANDIDATES, LAYERS), env.merging_map)
 
 
-def test_observation_space_goes_up_to_the_step_budget(suite):
-    assert ModelMergeEnv(suite).observation_space.high.max() == 4 * LAYERS
-    space = ModelMergeEnv(suite, max_steps=7).observation_space
+def test_observation_space_goes_up_to_the_step_budget(make):
+    assert make().observation_space.high.max() == 4 * LAYERS
+    space = make(max_steps=7).observation_space
     assert (space.low.min(), space.high.min(), space.high.max()) == (0, 7, 7)
 
 
-def test_observe_cursor_appends_a_one_hot_that_is_zero_at_the_end(suite):
-    env = ModelMergeEnv(suite, observe_cursor=True)
+def test_observe_cursor_appends_a_one_hot_that_is_zero_at_the_end(make):
+    env = make(observe_cursor=True)
     cells = CANDIDATES * LAYERS
     assert env.observation_space.shape == (cells + LAYERS,)
     assert env.observation_space.high[cells:].tolist() == [1, 1, 1]
@@ -97,23 +88,64 @@ def test_reward_is_zero_before_the_end_and_100_times_the_mean_score_at_it(env):
     env.reset(seed=0)
     for action in (0, 3):
         _, reward, terminated, truncated, info = env.step(action)
-        assert (reward, terminated, truncated, set(info)) == (0.0, False, False, {"action_mask"})
+        assert (reward, terminated, truncated, info["scored"]) == (0.0, False, False, False)
     _, reward, terminated, truncated, info = env.step(1)
     assert (terminated, truncated) == (True, False)
-    scores = env.evaluator.score(Recipe.from_actions([0, 3, 1], env.bank), subset=info["subset"])
+    recipe = Recipe.from_actions([0, 3, 1], env.candidates)
+    scores = env.scorer.score(recipe, subset=info["subset"])
     assert info["scores"] == scores
     assert reward == pytest.approx(100 * (scores["low"] + scores["high"]) / 2)
 
 
 def test_info_at_the_end_says_all_about_the_episode(env):
     info = scored_info(env, (0, SKIP, 2), seed=0)
-    assert set(info) == {
-        "recipe", "scores", "raw_reward", "subset", "pass_position", "depth", "evaluation_cost",
-        "action_mask",
-    }  # fmt: skip
-    assert info["recipe"] == Recipe.from_actions([0, SKIP, 2], env.bank) == env.recipe()
+    assert env.recipe() == Recipe.from_actions([0, SKIP, 2], env.candidates)
+    assert info["taken"].tolist() == [0, 2 * CANDIDATES + 2] + [-1] * 10
     assert info["raw_reward"] == pytest.approx(50 * sum(info["scores"].values()))
     assert (info["depth"], info["evaluation_cost"], info["pass_position"]) == (2, 2 * 10, 0)
+    assert info["scored"]
+
+
+def test_what_was_taken_spells_the_recipe_that_stacked_layers(env):
+    actions = (4, 1, BACK, 1, BACK, BACK, 0, SKIP, 2)
+    info = scored_info(env, actions, seed=0)
+    taken = [0 * 5 + 4, 1 * 5 + 1, 1 * 5 + 1, 0 * 5 + 0, 2 * 5 + 2]
+    assert info["taken"].tolist() == taken + [-1] * 7
+    assert env.recipe_of(info["taken"]) == env.recipe()
+    assert env.recipe() == Recipe.from_actions(actions, env.candidates)
+
+
+def test_the_info_of_an_earlier_step_does_not_change(env):
+    _, first = env.reset(seed=0)
+    env.step(0)
+    assert first["taken"].tolist() == [-1] * 12
+    assert first["action_mask"][BACK] == 0
+
+
+@pytest.mark.parametrize("settings", [{}, {"max_steps": 4, "max_depth": 2, "observe_cursor": True}])
+def test_every_info_has_the_same_keys_and_types(make, settings):
+    env = make(**settings)
+    expected = (env.scorer.tasks, CANDIDATES, env.max_steps)
+    kinds = set()
+    for options in (None, {"subset": "full"}, {"subset": 1}):
+        for actions in ([0, 3, 1], [SKIP] * 3, [BACK], [0, BACK, 0, 0]):
+            _, info = env.reset(seed=0, options=options)
+            check_info(info, *expected)
+            for action in actions:
+                *_, terminated, _, info = env.step(action)
+                check_info(info, *expected)
+                kinds.add((terminated, info["scored"]))
+    assert kinds == {(False, False), (True, False), (True, True)}
+
+
+def test_every_info_of_gymnasiums_vector_has_the_same_keys_and_types(make):
+    envs = SyncVectorEnv([make] * 3)
+    expected = (envs.envs[0].scorer.tasks, 3, CANDIDATES, 4 * LAYERS)
+    _, infos = envs.reset(seed=0)
+    check_infos(infos, *expected)
+    for actions in ([0, 0, BACK], [0, 1, 2], [0, 2, 2], [0, 0, 0]):
+        *_, infos = envs.step(np.array(actions))
+        check_infos(infos, *expected)
 
 
 @pytest.mark.parametrize(
@@ -125,13 +157,15 @@ def test_info_at_the_end_says_all_about_the_episode(env):
     ],
     ids=["back at the first layer", "step budget", "depth budget"],
 )
-def test_an_invalid_episode_terminates_with_the_penalty(suite, actions, budgets):
-    env = ModelMergeEnv(suite, subsets=SUBSETS, invalid_reward=-3, **budgets)
+def test_an_invalid_episode_terminates_with_the_penalty(make, actions, budgets):
+    env = make(invalid_reward=-3, **budgets)
     _, reward, terminated, truncated, info = play(env, actions, seed=0)
     assert (reward, terminated, truncated) == (-3.0, True, False)
     assert (info["raw_reward"], info["evaluation_cost"]) == (-3.0, 0)
     assert info["depth"] == env.episode.depth
-    assert "recipe" not in info
+    assert not info["scored"]
+    assert (info["subset"], info["pass_position"]) == (-1, -1)
+    assert set(info["scores"].values()) == {0.0}
 
 
 def test_the_default_penalty_is_minus_ten_and_the_default_step_budget_four_times_l(env):
@@ -142,12 +176,13 @@ def test_the_default_penalty_is_minus_ten_and_the_default_step_budget_four_times
 
 def test_the_empty_recipe_is_scored_as_it_is(env):
     _, reward, terminated, _, info = play(env, [SKIP] * 3, seed=0)
-    assert (terminated, info["depth"], info["recipe"].depth) == (True, 0, 0)
+    assert (terminated, info["depth"], env.recipe().depth) == (True, 0, 0)
     assert reward == info["raw_reward"] >= 0
+    assert info["scored"]
 
 
-def test_masks_forbid_back_at_the_first_layer_and_taking_at_the_depth_budget(suite):
-    env = ModelMergeEnv(suite, max_depth=1)
+def test_masks_forbid_back_at_the_first_layer_and_taking_at_the_depth_budget(make):
+    env = make(max_depth=1)
     _, info = env.reset(seed=0)
     assert info["action_mask"].dtype == np.int8
     assert info["action_mask"].tolist() == [1, 1, 1, 1, 1, 1, 0]
@@ -165,8 +200,8 @@ def test_a_pass_uses_every_subset_once(env):
         assert [info["pass_position"] for info in infos] == list(range(SUBSETS))
 
 
-def test_invalid_episodes_do_not_consume_a_subset(suite):
-    with_penalties, without = (ModelMergeEnv(suite, subsets=SUBSETS) for _ in range(2))
+def test_invalid_episodes_do_not_consume_a_subset(make):
+    with_penalties, without = make(), make()
     with_penalties.reset(seed=1)
     without.reset(seed=1)
     for _ in range(SUBSETS):
@@ -198,9 +233,9 @@ def test_the_first_reset_needs_no_seed(env):
 def test_options_full_scores_the_whole_search_split_and_uses_no_subset(env):
     env.reset(seed=0)
     info = scored_info(env, options={"subset": "full"})
-    assert (info["subset"], info["pass_position"]) == ("full", None)
+    assert (info["subset"], info["pass_position"]) == (-1, -1)
     assert info["evaluation_cost"] == 2 * 60
-    assert info["scores"] == env.evaluator.score(info["recipe"])
+    assert info["scores"] == env.scorer.score(env.recipe())
     assert scored_info(env)["pass_position"] == 0
 
 
@@ -208,8 +243,8 @@ def test_options_full_scores_the_whole_search_split_and_uses_no_subset(env):
 def test_options_subset_scores_that_subset_and_uses_none(env, subset):
     env.reset(seed=0)
     info = scored_info(env, options={"subset": subset})
-    assert (info["subset"], info["pass_position"]) == (4, None)
-    assert info["scores"] == env.evaluator.score(info["recipe"], subset=4)
+    assert (info["subset"], info["pass_position"]) == (4, -1)
+    assert info["scores"] == env.scorer.score(env.recipe(), subset=4)
     assert scored_info(env)["pass_position"] == 0
 
 
@@ -233,7 +268,8 @@ def test_stepping_a_fork_leaves_the_original(env):
     fork.step(1)
     assert env.episode.taken == [(0, 0)]
     assert fork.episode.taken == [(0, 0), (1, 1)]
-    assert fork.bank is env.bank
+    assert fork.candidates is env.candidates
+    assert fork.scorer is env.scorer
 
 
 def test_a_fork_continued_alike_has_the_same_outcomes(env):
@@ -248,6 +284,15 @@ def test_a_fork_continued_alike_has_the_same_outcomes(env):
         outcomes.append([first["scores"]])
         outcomes[-1] += [scored_info(each, (0, 3, 1))["subset"] for _ in range(2 * SUBSETS)]
     assert outcomes[0] == outcomes[1]
+
+
+def test_a_fork_remembers_rewards_for_itself(make):
+    env = make(DynamicAverage(0.8, horizon=1))
+    env.reset(seed=0)
+    fork = env.fork()
+    played = [play(fork, (0, 0, 0))[1] for _ in range(3)]
+    assert env.reward == DynamicAverage(0.8, horizon=1)
+    assert [play(env, (0, 0, 0))[1] for _ in range(3)] == played
 
 
 def test_a_fork_before_the_first_reset_can_be_reset(env):
@@ -271,8 +316,8 @@ def test_numpy_integers_are_actions(env, action):
 
 
 @pytest.mark.parametrize("what", ["step", "action_masks", "recipe", "merging_map", "render"])
-def test_before_reset_every_look_at_the_episode_asks_for_one(suite, what):
-    env = ModelMergeEnv(suite, render_mode="ansi")
+def test_before_reset_every_look_at_the_episode_asks_for_one(make, what):
+    env = make(render_mode="ansi")
     with pytest.raises(ResetNeeded, match=r"call reset\(\) first"):
         getattr(env, what)(0) if what == "step" else getattr(env, what)()
 
@@ -284,36 +329,8 @@ def test_a_step_after_the_end_asks_for_a_reset(env, actions):
         env.step(0)
 
 
-@pytest.mark.parametrize("setting", ["max_steps", "max_depth"])
-@pytest.mark.parametrize("value", [0, -1, 2.5, "7"])
-def test_a_budget_is_a_whole_number_of_at_least_one(setting, value):
-    with pytest.raises(ValueError, match=f"{setting} is a whole number of at least 1.* got"):
-        ModelMergeEnv("no suite is loaded before this check", **{setting: value})
-
-
-def test_an_unknown_render_mode_is_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match=r"'ansi', 'rgb_array', 'human'\], got 'rgb'"):
-        ModelMergeEnv("no suite is loaded before this check", render_mode="rgb")
-
-
-@pytest.mark.parametrize("setting", [{"dar_scale": 1.5}, {"dar_scale": -1}, {"dar_horizon": 0}])
-def test_settings_of_the_average_are_checked_before_the_suite_is_loaded(setting):
-    with pytest.raises(ValueError, match="got"):
-        gym.make("ModelMerge-v0", suite="no suite is loaded before this check", **setting)
-
-
-def test_more_subsets_than_examples_are_refused(suite):
-    with pytest.raises(ValueError, match=r"between 1 and the 60 examples .* got 61"):
-        ModelMergeEnv(suite, subsets=61)
-
-
-def test_an_operator_setting_out_of_range_is_refused(suite):
-    with pytest.raises(ValueError, match=r"'ties'.*'density'.*1\.5.*from 0 to 1"):
-        ModelMergeEnv(suite, operators=[{"name": "ties", "density": 1.5}])
-
-
-def test_ansi_rendering_returns_the_map_as_text(suite):
-    env = ModelMergeEnv(suite, render_mode="ansi")
+def test_ansi_rendering_returns_the_map_as_text(make):
+    env = make(render_mode="ansi")
     env.reset(seed=0)
     env.step(2)
     lines = env.render().splitlines()
@@ -321,8 +338,8 @@ def test_ansi_rendering_returns_the_map_as_text(suite):
     assert lines[4].split() == ["average", "1", "·", "·"]
 
 
-def test_rgb_array_rendering_returns_a_picture_that_changes_with_the_map(suite):
-    env = ModelMergeEnv(suite, render_mode="rgb_array")
+def test_rgb_array_rendering_returns_a_picture_that_changes_with_the_map(make):
+    env = make(render_mode="rgb_array")
     env.reset(seed=0)
     before = env.render()
     assert (before.dtype, before.ndim, before.shape[2]) == (np.uint8, 3, 3)
@@ -330,88 +347,12 @@ def test_rgb_array_rendering_returns_a_picture_that_changes_with_the_map(suite):
     assert (env.render() != before).any()
 
 
-def test_human_rendering_prints_the_map_at_every_step(suite, capsys):
-    env = ModelMergeEnv(suite, render_mode="human")
+def test_human_rendering_prints_the_map_at_every_step(make, capsys):
+    env = make(render_mode="human")
     env.reset(seed=0)
     env.step(2)
     assert "average" in capsys.readouterr().out
     assert env.render() is None
-
-
-@pytest.fixture
-def made(suite_file):
-    return gym.make("ModelMerge-v0", suite=str(suite_file), subsets=SUBSETS, operators=OPERATORS)
-
-
-def outcomes_of(env, episodes=4):
-    env.reset(seed=0)
-    return [play(env, (3, 3, 3))[1] for _ in range(episodes)]
-
-
-def test_the_registered_id_smooths_rewards_and_dar_scale_zero_does_not(suite):
-    make = {"id": "ModelMerge-v0", "suite": suite, "subsets": SUBSETS, "dar_horizon": 1}
-    smoothed, plain = gym.make(**make), gym.make(**make, dar_scale=0)
-    rewards = outcomes_of(plain)
-    expected = [rewards[0]]
-    for reward in rewards[1:]:
-        expected.append(0.8 * expected[-1] + 0.2 * reward)
-    assert outcomes_of(smoothed) == pytest.approx(expected)
-    assert len(set(rewards)) > 1
-    assert "DynamicAverageReward" in str(smoothed)
-    assert "DynamicAverageReward" not in str(plain)
-
-
-@pytest.mark.parametrize(
-    "through",
-    [lambda spec: EnvSpec.from_json(spec.to_json()), lambda spec: pickle.loads(pickle.dumps(spec))],
-    ids=["json", "pickle"],
-)
-def test_an_env_made_from_its_spec_is_equal(made, through):
-    again = gym.make(through(made.spec))
-    assert str(again) == str(made)
-    assert again.unwrapped.bank.candidates == made.unwrapped.bank.candidates
-    assert again.observation_space == made.observation_space
-    assert outcomes_of(again) == outcomes_of(made)
-
-
-@pytest.mark.parametrize("observe_cursor", [False, True])
-def test_gymnasiums_checker_has_nothing_to_say(suite_file, observe_cursor):
-    env = gym.make("ModelMerge-v0", suite=str(suite_file), observe_cursor=observe_cursor)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        gymnasium_checker.check_env(env.unwrapped)
-
-
-@pytest.mark.parametrize("wrapped", [False, True])
-def test_stable_baselines_checker_has_nothing_to_say(made, wrapped):
-    checker = pytest.importorskip("stable_baselines3.common.env_checker")
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        checker.check_env(made if wrapped else made.unwrapped)
-
-
-def test_stepping_through_gymnasiums_wrappers_warns_of_nothing(made):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        outcomes_of(made)
-
-
-@pytest.mark.parametrize("mode", ["sync", "async"])
-def test_a_vector_of_envs_steps_like_single_ones(suite_file, mode):
-    envs = gym.make_vec(
-        "ModelMerge-v0", 2, mode, suite=str(suite_file), subsets=SUBSETS, dar_scale=0
-    )
-    observations, infos = envs.reset(seed=0)
-    assert observations.shape == (2, CANDIDATES * LAYERS)
-    assert infos["action_mask"].shape == (2, CANDIDATES + 2)
-    for actions in ([0, 0], [3, 3], [1, BACK]):
-        observations, rewards, terminated, _, _ = envs.step(np.array(actions))
-    envs.close()
-    single = gym.make("ModelMerge-v0", suite=str(suite_file), subsets=SUBSETS, dar_scale=0)
-    observation, reward, *_ = play(single, (0, 3, 1), seed=0)
-    np.testing.assert_array_equal(observations[0], observation)
-    assert rewards[0] == reward
-    assert terminated.tolist() == [True, False]
 
 
 @settings(max_examples=30, deadline=None)
@@ -427,18 +368,26 @@ def test_any_actions_give_observations_in_the_space_and_a_recipe_that_replays(sh
             break
         assert reward == 0
     if env.episode.complete:
-        replayed = Recipe.from_actions(actions[: env.episode.steps], env.bank)
-        assert replayed == info["recipe"]
-        assert env.evaluator.score(replayed) == info["scores"]
+        replayed = Recipe.from_actions(actions[: env.episode.steps], env.candidates)
+        assert replayed == env.recipe() == env.recipe_of(info["taken"])
+        assert env.scorer.score(replayed) == info["scores"]
     elif terminated:
         assert reward == -10
 
 
 @pytest.fixture(scope="module")
-def shared_env(suite):
-    return ModelMergeEnv(suite, subsets=SUBSETS)
+def shared_env(make):
+    return make()
 
 
-def test_the_module_prefixed_id_makes_the_env(suite):
-    assert isinstance(gym.make("merge_gym:ModelMerge-v0", suite=suite).unwrapped, ModelMergeEnv)
+def test_the_public_name_is_the_class():
     assert merge_gym.ModelMergeEnv is ModelMergeEnv
+
+
+def test_an_env_takes_any_bank_and_scorer(suite, counting):
+    """Of a scorer only `evaluate`, `tasks` and `subset_count` are used, once an episode."""
+    env = ModelMergeEnv(LayerBank(suite).candidates, counting)
+    assert isinstance(env.reward, Plain)
+    info = scored_info(env, seed=0)
+    (request,) = counting.requests
+    assert (request.recipe, request.subsets) == (env.recipe(), (info["subset"],))

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from merge_gym.evaluation.subsets import SubsetSchedule, balanced_subsets
+from merge_gym.evaluation.subsets import Subsets, SubsetSchedule, balanced_subsets
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=60), st.data())
@@ -58,14 +58,28 @@ def test_the_generator_decides_the_order():
     assert first != other
 
 
-def test_a_schedule_continues_from_its_state():
+def test_a_schedule_draws_from_the_generator_that_it_shares():
+    """Whoever holds the generator as it is can go on with the schedule: nothing else is drawn."""
+    schedule = SubsetSchedule(5, np.random.default_rng(0))
+    orders = passes(schedule, 2)
     generator = np.random.default_rng(0)
-    schedule = SubsetSchedule(5, generator)
-    for _ in range(3):
-        schedule.advance()
-    state, random_state = schedule.state(), generator.bit_generator.state
-    expected = passes(schedule, 2)
-    resumed = SubsetSchedule(5, np.random.default_rng(9))
-    resumed.set_state(state)
-    resumed.generator.bit_generator.state = random_state
-    assert passes(resumed, 2) == expected
+    expected = [generator.permutation(5).tolist() for _ in range(2)]
+    assert orders == expected
+    assert schedule.order.tolist() == generator.permutation(5).tolist()
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=60), st.data())
+def test_order_and_owner_say_where_each_example_went(labels, data):
+    labels = np.array(labels)
+    subsets = Subsets(labels, data.draw(st.integers(1, len(labels))))
+    for subset, rows in enumerate(subsets.rows):
+        assert (subsets.owner[rows] == subset).all()
+    np.testing.assert_array_equal(subsets.in_order(labels[subsets.order]), labels)
+
+
+def test_the_first_subsets_together_are_balanced_too():
+    """Of 3 classes with 8 examples each, any first m of 4 subsets hold 2·m of each."""
+    labels = np.repeat([0, 1, 2], 8)
+    rows = Subsets(labels, 4).rows
+    for count in range(1, 5):
+        assert np.bincount(labels[np.concatenate(rows[:count])]).tolist() == [2 * count] * 3

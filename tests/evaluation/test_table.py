@@ -1,15 +1,24 @@
 """Tables against the evaluator that they were made with."""
 
+import pickle
+import subprocess
+import sys
+import warnings
+from dataclasses import replace
+
 import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium.utils import env_checker
 
 from experiments.replaying import layer_flops, table_speed
 from experiments.tabulate import savings, tabulate
-from merge_gym import Evaluator, LayerBank, Recipe, ReferenceEvaluator
-from merge_gym.envs.model_merge import ModelMergeEnv
+from merge_gym import Evaluator, LayerBank, ReferenceEvaluator, Request, spaces
+from merge_gym.envs.making import make_env
 from merge_gym.evaluation.engine import Counts
 from merge_gym.evaluation.table import count_recipes, decisions, load_table, read_rows, write_rows
+from merge_gym.recipe import LAYER_COMPONENTS, Layer, Source, whole
+from tests.envs.infos import assert_same_infos, check_info
 from tests.evaluation.recipes import random_recipes
 
 SUBSETS = 6
@@ -43,16 +52,34 @@ def stacked(recipe):
     return places != sorted(set(places))
 
 
-def test_scores_and_values_equal_the_evaluators_to_the_bit(bank, table, recipes):
+def test_outcomes_equal_the_evaluators_to_the_bit(bank, table, recipes):
     reference = ReferenceEvaluator(bank, subsets=SUBSETS)
+    places = [(None, None), ((0,), None), ((5, 2), None), (3, ("high",)), (SUBSETS, None)]
     for number, recipe in enumerate(recipes):
-        subset = [None, 0, 5][number % 3]
-        assert table.score(recipe, subset=subset) == reference.score(recipe, subset=subset)
-        values = reference.values(recipe, subset=subset)
-        for task, expected in values.items():
-            np.testing.assert_array_equal(table.values(recipe, subset=subset)[task], expected)
-            assert table.values(recipe, subset=subset)[task].dtype == expected.dtype
-        assert table.cost(subset=subset) == reference.cost(subset=subset)
+        subsets, tasks = places[number % len(places)]
+        request = Request(recipe, subsets=subsets, tasks=tasks)
+        (given,), (expected,) = table.evaluate([request]), reference.evaluate([request])
+        assert (given.scores, given.cost) == (expected.scores, expected.cost)
+        assert given.values.keys() == expected.values.keys()
+        for task, values in expected.values.items():
+            np.testing.assert_array_equal(given.values[task], values)
+            assert given.values[task].dtype == values.dtype
+    assert table.whole_cost() == reference.whole_cost()
+
+
+def test_looking_up_many_at_once_is_looking_up_each(table):
+    places = [0, 3, 77, 124]
+    maps = np.zeros((len(places), 4, 3), np.float32)
+    for row, place in enumerate(places):
+        for layer, source in decisions(place, 4, 3):
+            maps[row, source, layer] = 1
+    for subsets in (None, (2,)):
+        scores, cost = table.look_up(maps, subsets)
+        for row, place in enumerate(places):
+            request = Request(table.recipe_at(place), subsets=subsets)
+            (outcome,) = table.evaluate([request])
+            assert {task: of[row] for task, of in scores.items()} == outcome.scores
+            assert cost == outcome.cost
 
 
 def test_every_recipe_has_one_place(table):
@@ -87,7 +114,7 @@ def test_optimum_and_rank_agree_with_a_count_by_hand(bank, table):
 
 def test_shared_prefixes_run_once(bank, tmp_path):
     counts = tabulate(bank, tmp_path / "table.safetensors")
-    examples = ReferenceEvaluator(bank).cost()
+    examples = ReferenceEvaluator(bank).whole_cost()
     assert counts.asked == 3 * 4 * 5**2 * examples
     assert (counts.full, counts.last) == ((5**2 - 1) * examples, 4 * 5**2 * examples)
 
@@ -114,7 +141,7 @@ def test_an_interrupted_table_goes_on_where_it_stopped(bank, file, tmp_path, mon
     with pytest.raises(ValueError, match="holds 50 of 125 recipes"):
         load_table(halves)
     counts = tabulate(bank, halves, every=25)
-    assert counts.asked < 125 * 3 * ReferenceEvaluator(bank).cost() * 0.7
+    assert counts.asked < 125 * 3 * ReferenceEvaluator(bank).whole_cost() * 0.7
     assert halves.read_bytes() == file.read_bytes()
     assert [path.name for path in tmp_path.iterdir()] == [halves.name]
 
@@ -132,11 +159,12 @@ def test_speed_counts_the_episodes_that_random_actions_finish(file, monkeypatch)
 
 
 def test_the_env_needs_the_table_alone_and_gives_the_suites_rewards(suite, file):
-    with_models = ModelMergeEnv(suite, OPERATORS, subsets=SUBSETS)
-    with_table = ModelMergeEnv(table=file, subsets=SUBSETS)
+    with_models = make_env(suite=suite, operators=OPERATORS, subsets=SUBSETS)
+    with_table = make_env(table=file, subsets=SUBSETS)
     assert with_table.observation_space == with_models.observation_space
     generator = np.random.default_rng(0)
-    for seed in range(12):
+    rewards = set()
+    for seed in [0, *[None] * 12]:
         pairs = [env.reset(seed=seed)[0] for env in (with_models, with_table)]
         np.testing.assert_array_equal(*pairs)
         over = False
@@ -147,11 +175,16 @@ def test_the_env_needs_the_table_alone_and_gives_the_suites_rewards(suite, file)
             np.testing.assert_array_equal(outcome[0], expected[0])
             assert outcome[1:4] == expected[1:4]
             over = expected[2]
-        assert {**given, "action_mask": 0} == {**info, "action_mask": 0}
+            check_info(given, with_models.scorer.tasks, 4, 12)
+            np.testing.assert_array_equal(given["taken"], info["taken"])
+            same = given.keys() - {"action_mask", "taken"}
+            assert {key: given[key] for key in same} == {key: info[key] for key in same}
+        rewards.add(outcome[1])
+    assert len(rewards) > 3
 
 
 def test_going_back_is_masked_and_penalised(file):
-    env = ModelMergeEnv(table=file)
+    env = make_env(table=file)
     _, info = env.reset(seed=0)
     *_, info = env.step(0)
     assert info["action_mask"].tolist() == [1, 1, 1, 1, 1, 0]
@@ -161,7 +194,9 @@ def test_going_back_is_masked_and_penalised(file):
 
 def test_gym_makes_single_and_vector_envs_from_a_table(file, suite_file):
     env = gym.make("ModelMerge-v0", suite=str(suite_file), table=str(file))
-    assert env.unwrapped.suite.name == "tiny"
+    assert env.unwrapped.candidates.suite == "tiny"
+    again = gym.make(gym.envs.registration.EnvSpec.from_json(env.spec.to_json()))
+    assert again.unwrapped.candidates.sources == env.unwrapped.candidates.sources
     envs = gym.make_vec("ModelMerge-v0", num_envs=3, table=str(file))
     envs.reset(seed=0)
     for _ in range(3):
@@ -169,41 +204,130 @@ def test_gym_makes_single_and_vector_envs_from_a_table(file, suite_file):
     assert (rewards > 0).all()
 
 
+def test_a_vector_of_a_table_says_what_a_vector_of_the_suite_says(suite, file):
+    on_suite, on_table = (
+        gym.make_vec("ModelMerge-v0", 3, "vector_entry_point", subsets=SUBSETS, **problem)
+        for problem in ({"suite": suite, "operators": OPERATORS}, {"table": file})
+    )
+    generator = np.random.default_rng(0)
+    for options in (None, {"subset": "full"}):
+        for envs in (on_suite, on_table):
+            envs.reset(seed=3, options=options)
+        for _ in range(60):
+            actions = generator.integers(0, 5, 3)
+            *expected, infos = on_suite.step(actions)
+            *given, of_table = on_table.step(actions)
+            for one, other in zip(given, expected, strict=True):
+                np.testing.assert_array_equal(one, other)
+            assert of_table.keys() == infos.keys()
+            same = {key: infos[key] for key in infos if key.removeprefix("_") != "action_mask"}
+            assert_same_infos({key: of_table[key] for key in same}, same)
+
+
+def test_a_pickled_env_goes_on_as_the_original_does(file):
+    env = gym.make("ModelMerge-v0", table=str(file), subsets=SUBSETS)
+    env.reset(seed=0)
+    for action in (0, 2, 1):
+        env.step(action)
+    env.reset()
+    env.step(3)
+    copy = pickle.loads(pickle.dumps(env))
+    said = []
+    for each in (env, copy):
+        said.append([each.step(action)[1] for action in (4, 0)])
+        for _ in range(2 * SUBSETS):
+            each.reset()
+            said[-1] += [each.step(action)[1] for action in (3, 1, 2)]
+    assert said[0] == said[1]
+    assert len(set(said[0])) > 3
+
+
+def test_gymnasiums_checker_has_nothing_to_say(file):
+    env = gym.make("ModelMerge-v0", table=str(file), render_mode="rgb_array")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        env_checker.check_env(env.unwrapped)
+
+
+def test_an_env_of_a_table_imports_no_torch(file):
+    code = f"""
+import sys
+import gymnasium as gym
+env = gym.make("merge_gym:ModelMerge-v0", table={str(file)!r})
+envs = gym.make_vec("ModelMerge-v0", num_envs=2, table={str(file)!r})
+env.reset(seed=0)
+envs.reset(seed=0)
+for _ in range(3):
+    *_, info = env.step(1)
+    *_, infos = envs.step([1, 2])
+assert info["scored"] and infos["scored"].all()
+env.get_wrapper_attr("recipe")().to_json()
+print(sorted({{"torch", "transformers", "datasets", "matplotlib"}} & set(sys.modules)))
+"""
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.strip() == "[]"
+
+
+def test_a_space_of_a_table_is_a_walk_that_the_table_holds(table):
+    walk = spaces.make("walk", table.candidates)
+    starts = [walk.recipe(decisions) for decisions in walk.starts().values()]
+    assert [table.index(recipe) for recipe in starts] == [0, 31, 62, 93]
+    with pytest.raises(ValueError, match="set components=false"):
+        spaces.make("layerwise", table.candidates)
+
+
+PARTS = tuple((component, Source.operator("average")) for component in LAYER_COMPONENTS)
+
+
+def in_layers(change):
+    """A change of the uniform average's layers."""
+    return lambda recipe: replace(recipe, segments=(("layers", change(recipe.segments[0][1])),))
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda recipe: recipe.segments[0][1] + recipe.segments[0][1][:1], "without stacking"),
-        (lambda recipe: recipe.segments[0][1][::-1], "without stacking"),
+        (in_layers(lambda layers: layers + layers[:1]), "without stacking"),
+        (in_layers(lambda layers: layers[::-1]), "without stacking"),
+        (in_layers(lambda layers: (replace(layers[0], scale=0.5), *layers[1:])), "without scales"),
+        (in_layers(lambda layers: (Layer(0, PARTS), *layers[1:])), "whole layers"),
+        (
+            lambda recipe: replace(recipe, shared=whole(Source.expert("low"))),
+            "shared parameters are of low",
+        ),
+        (lambda recipe: replace(recipe, suite="0" * 16), "load the recipe's own suite"),
     ],
+    ids=["stacked", "reversed", "scaled", "of components", "of other stem", "of another suite"],
 )
 def test_a_recipe_outside_the_table_is_refused(bank, table, change, words):
-    recipe = Recipe.uniform("average", bank)
-    outside = Recipe(recipe.suite, recipe.shared, (("layers", change(recipe)),))
+    recipe = bank.uniform("average")
+    table.score(recipe)
     with pytest.raises(ValueError, match=words):
-        table.score(outside)
+        table.score(change(recipe))
 
 
 def test_a_source_outside_the_table_is_refused(bank, table):
     with pytest.raises(ValueError, match="holds no layers of dare"):
-        table.score(Recipe.uniform("dare", bank))
+        table.score(bank.candidates.repeated(bank.source("dare")))
 
 
 def test_other_splits_and_subsets_are_refused(bank, table):
-    recipe = Recipe.uniform("average", bank)
+    recipe = bank.uniform("average")
     with pytest.raises(ValueError, match="search split only"):
         table.score(recipe, "test")
     with pytest.raises(ValueError, match="from 0 to 5"):
         table.score(recipe, subset=6)
 
 
-def test_the_table_of_another_suite_is_refused(suite, file, tmp_path):
+def test_the_table_of_another_suite_or_bank_is_refused(suite, file, tmp_path):
     other, bits, labels = read_rows(file)
     other.digest = "0" * 16
     write_rows(tmp_path / "other.safetensors", other, bits, labels)
     with pytest.raises(ValueError, match=r"0000000000000000.*make this suite's own table"):
-        ModelMergeEnv(suite, table=tmp_path / "other.safetensors")
+        make_env(suite=suite, table=tmp_path / "other.safetensors")
     with pytest.raises(ValueError, match="were asked for"):
-        ModelMergeEnv(suite, ["average"], table=file)
+        make_env(suite=suite, operators=["average"], table=file)
 
 
 def test_what_is_no_table_is_refused(tmp_path, file):
@@ -215,10 +339,5 @@ def test_what_is_no_table_is_refused(tmp_path, file):
         load_table(torn)
 
 
-def test_an_env_of_nothing_is_refused():
-    with pytest.raises(ValueError, match=r"give suite=.* or table="):
-        ModelMergeEnv()
-
-
 def test_a_table_as_large_as_its_recipes(table, bank):
-    assert count_recipes(bank) == len(table) == len(table.scores())
+    assert count_recipes(bank.candidates) == len(table) == len(table.scores())

@@ -1,10 +1,14 @@
 """The dynamic average reward, by numbers worked out by hand from eq. 10."""
 
+import json
+
 import gymnasium as gym
 import numpy as np
 import pytest
 
-from merge_gym.rewards import DynamicAverage, DynamicAverageReward
+from merge_gym import rewards
+from merge_gym.envs.model_merge import ModelMergeEnv
+from merge_gym.rewards import DynamicAverage, DynamicAverageReward, Plain
 
 
 class Scripted(gym.Env):
@@ -21,9 +25,11 @@ class Scripted(gym.Env):
 
     def step(self, action):
         reward, position = next(self.outcomes)
-        info = {"raw_reward": reward}
-        if position != "invalid":
-            info["pass_position"] = position
+        info = {
+            "raw_reward": reward,
+            "scored": position != "invalid",
+            "pass_position": -1 if position in ("invalid", None) else position,
+        }
         return np.zeros(1, np.float32), reward, True, False, info
 
 
@@ -82,7 +88,7 @@ def test_a_seeded_reset_clears_the_average_and_a_plain_one_does_not():
     rewards_of(env, 2)
     assert env.average.episodes == 2
     env.reset(seed=0)
-    assert env.state() == {"scale": 0.8, "horizon": 4, "episodes": 0, "previous": 0.0}
+    assert env.average.state() == {"scale": 0.8, "horizon": 4, "episodes": 0, "previous": 0.0}
 
 
 def test_the_raw_reward_stays_in_info():
@@ -93,18 +99,65 @@ def test_the_raw_reward_stays_in_info():
     assert (reward, info["raw_reward"]) == (pytest.approx(52), 60)
 
 
-def test_state_put_back_continues_the_same_average():
-    first = DynamicAverageReward(Scripted((50, 0), (60, 1), (40, 2)), scale=0.8, horizon=4)
-    rewards_of(first, 2)
-    second = DynamicAverageReward(Scripted((40, 2)))
-    second.set_state(first.state())
-    assert rewards_of(second, 1) == rewards_of(first, 1)
+SCORES = {"a": 0.2, "b": 0.6}
 
 
-def test_envs_that_share_one_average_smooth_together():
-    envs = [DynamicAverageReward(Scripted(outcome), 0.8, 4) for outcome in ((50, 0), (60, 1))]
-    envs[1].average = envs[0].average
-    assert [rewards_of(env, 1)[0] for env in envs] == pytest.approx([50, 58])
+@pytest.mark.parametrize("name", rewards.available())
+def test_every_reward_is_told_scores_and_can_be_put_back_where_it_was(name):
+    """Whatever it remembers: a copy through plain values, and one that forgot, go on as it does."""
+    positions = (0, 1, None, 2, 0, 1)
+    reward = rewards.make(name)
+    first = [reward(SCORES, position) for position in positions]
+    again = rewards.make(name)
+    again.set_state(json.loads(json.dumps(reward.state())))
+    other = {"a": 1.0, "b": 0.0}
+    assert [again(other, position) for position in positions] == [
+        reward(other, position) for position in positions
+    ]
+    reward.clear()
+    assert [reward(SCORES, position) for position in positions] == first
+
+
+def test_the_plain_reward_is_100_times_the_mean():
+    assert Plain()(SCORES, 0) == Plain()(SCORES, None) == pytest.approx(40)
+
+
+def test_the_dynamic_average_smooths_the_mean_of_those_in_a_pass():
+    reward = DynamicAverage(scale=0.8, horizon=4)
+    assert reward({"a": 0.4, "b": 0.6}, 0) == pytest.approx(50)
+    assert reward({"a": 0.9, "b": 0.9}, None) == pytest.approx(90)
+    assert reward({"a": 0.6, "b": 0.6}, 1) == pytest.approx(0.2 * 50 + 0.8 * 60)
+    assert reward.episodes == 2
+
+
+def test_a_reward_is_made_by_name():
+    assert rewards.make("plain") == Plain()
+    assert rewards.make("dynamic_average", scale=0.5) == DynamicAverage(0.5, 700)
+    with pytest.raises(ValueError, match=r"unknown reward 'dynamic'.*dynamic_average"):
+        rewards.make("dynamic")
+    for name, setting in (("plain", "scale"), ("dynamic_average", "scales")):
+        with pytest.raises(ValueError, match=f"reward '{name}': .*{setting}"):
+            rewards.make(name, **{setting: 1})
+
+
+def test_what_a_reward_remembers_is_no_setting():
+    for name in ("episodes", "previous"):
+        with pytest.raises(ValueError, match=f"reward 'dynamic_average': .*{name}"):
+            rewards.make("dynamic_average", **{name: 1})
+
+
+def test_the_wrapper_smooths_a_plain_environment_as_its_own_reward_does(bank, evaluator):
+    own = ModelMergeEnv(bank.candidates, evaluator, DynamicAverage(0.8, 3))
+    wrapped = DynamicAverageReward(ModelMergeEnv(bank.candidates, evaluator), 0.8, 3)
+    assert [play(own, seed) for seed in SEEDS] == [play(wrapped, seed) for seed in SEEDS]
+
+
+SEEDS = [0, None, None, 0, None, None, None, None, None]
+
+
+def play(env, seed):
+    env.reset(seed=seed)
+    return [env.step(action)[1] for action in (0, 3, 1)]
 
 
 @pytest.mark.parametrize("scale", [-0.1, 1.1, float("nan")])
