@@ -23,13 +23,13 @@ from experiments.builders import expert_sets
 from experiments.builders.expert_sets import Kind
 from experiments.builders.files import Result, save_weights
 from experiments.builders.question_sources import Questions, read_questions
-from merge_gym.evaluation.sequences import by_example, end_to_end
 from merge_gym.models import adapter_for, check_checkpoint, load_checkpoint, torchvision_shim
 from merge_gym.models.files import copy_processor, local_directory
 from merge_gym.models.weights import quiet
 from merge_gym.suites import Split
 from merge_gym.suites.data import make_split
 from merge_gym.suites.metrics import METRICS, UNSCORED
+from merge_gym.suites.sequences import by_example, end_to_end
 from merge_gym.suites.text import language_inputs
 
 torchvision_shim.install()
@@ -64,7 +64,7 @@ class LanguageModel:
             questions.targets,
             self.max_length,
             self.checkpoint,
-            ends=self.metric == "exact_match",
+            ends=METRICS[self.metric].ends,
         )
 
         def loss(batch: Tensor) -> Tensor:

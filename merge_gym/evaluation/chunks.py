@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from merge_gym.evaluation.sequences import end_to_end
 from merge_gym.evaluation.subsets import Examples
+from merge_gym.suites.sequences import end_to_end
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,12 @@ from merge_gym.evaluation.chunks import Chunk, Chunks, Inputs
 from merge_gym.evaluation.devices import check_device
 from merge_gym.evaluation.model_scorer import ModelScorer
 from merge_gym.evaluation.modules import Modules, choose_placement
-from merge_gym.evaluation.sequences import by_example
 from merge_gym.memory import Memo
 from merge_gym.merging.bank import LayerBank
 from merge_gym.messages import unknown_name
 from merge_gym.recipe import Layer, Recipe
 from merge_gym.suites.metrics import METRICS
+from merge_gym.suites.sequences import by_example
 
 PLAIN = Setting(chunk=64, convolved=False)
 """How the plain path runs layers; its chunks are the batches of `ReferenceEvaluator`."""

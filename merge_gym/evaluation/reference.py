@@ -9,10 +9,10 @@ from torch import Tensor
 
 from merge_gym.evaluation.devices import check_device
 from merge_gym.evaluation.model_scorer import ModelScorer
-from merge_gym.evaluation.sequences import by_example, end_to_end
 from merge_gym.merging.assembly import assemble
 from merge_gym.merging.bank import LayerBank
 from merge_gym.recipe import Recipe
+from merge_gym.suites.sequences import by_example, end_to_end
 
 
 class ReferenceEvaluator(ModelScorer):

@@ -18,6 +18,7 @@ from merge_gym.models.weights import build, fill
 from merge_gym.operators import Statistic, get
 from merge_gym.suites import Suite
 from merge_gym.suites.metrics import METRICS
+from merge_gym.suites.sequences import end_to_end
 
 Statistics = Mapping[int, Tensor]
 
@@ -140,7 +141,4 @@ def _batches(suite: Suite, expert: str, size: int) -> Iterator[Mapping[str, Tens
             split = task.splits["search"]
             for start in range(0, len(split), size):
                 inputs = split[start : start + size].inputs
-                yield {
-                    name: value if value.is_floating_point() else value.flatten(0, -2)
-                    for name, value in inputs.items()
-                }
+                yield {name: end_to_end(value) for name, value in inputs.items()}

@@ -9,7 +9,14 @@ import datasets
 from transformers import PretrainedConfig
 
 from merge_gym.messages import unknown_name
-from merge_gym.models import Checkpoint, adapter_for, check_checkpoint, load_checkpoint
+from merge_gym.models import (
+    Checkpoint,
+    adapter_for,
+    check_checkpoint,
+    check_forward,
+    common_dtype,
+    load_checkpoint,
+)
 from merge_gym.models.checkpoint import differences, processor_directory
 from merge_gym.models.files import local_directory, weights_size
 from merge_gym.models.storage import Allocate, in_memory, on_disk, physical_memory
@@ -17,6 +24,7 @@ from merge_gym.suites.data import check_columns, fingerprints, make_split
 from merge_gym.suites.description import SPLITS, TaskDescription, read_description
 from merge_gym.suites.problems import Problems
 from merge_gym.suites.rows import read_rows
+from merge_gym.suites.sequences import end_to_end
 from merge_gym.suites.suite import Suite, Task
 from merge_gym.suites.text import check_same_words, check_vocabulary
 
@@ -67,6 +75,7 @@ def load_suite(suite: str | Path, mapped: bool | None = None) -> Suite:
     pretrained, experts = _load_models(base, places, used, allocate, problems)
     tasks = _load_tasks(description.tasks, rows, experts, problems)
     problems.check()
+    _check_runs(tasks, experts)
     assert pretrained is not None
     return Suite(
         name=description.name,
@@ -115,16 +124,18 @@ def _check_models(
         ours = check_checkpoint(pretrained)
     for name, place in experts.items():
         with problems.about(f"expert {name!r}"):
-            theirs = check_checkpoint(place)
+            theirs = check_checkpoint(place, base=pretrained)
             if ours is not None and (found := differences(theirs, ours)):
                 raise ValueError(_no_fine_tune(place, pretrained, found))
             if name in used:
-                _check_processor(place, theirs, readers)
+                _check_processor(place, pretrained, theirs, readers)
 
 
-def _check_processor(location: str, config: PretrainedConfig, readers: list[Path]) -> None:
+def _check_processor(
+    location: str, pretrained: str, config: PretrainedConfig, readers: list[Path]
+) -> None:
     """It has one, and a tokenizer that agrees with the first of `readers`, which it joins."""
-    directory = processor_directory(location)
+    directory = processor_directory(location, base=pretrained)
     if directory is None:
         raise FileNotFoundError(
             f"{location} holds neither tokenizer nor image processor: copy the one that it was "
@@ -153,14 +164,29 @@ def _load_models(
     """The pretrained model and the experts, those that are in order; those that tasks use need a
     head."""
     base, models = None, {}
+    dtype = common_dtype([pretrained, *experts.values()], base=pretrained)
+    like = check_checkpoint(next(iter(experts.values())), base=pretrained)
     with problems.about(PRETRAINED):
-        base = load_checkpoint(pretrained, need_head=False, allocate=allocate)
+        base = load_checkpoint(
+            pretrained, need_head=False, allocate=allocate, like=like, dtype=dtype
+        )
     for name, place in experts.items():
         with problems.about(f"expert {name!r}"):
-            models[name] = load_checkpoint(place, need_head=name in used, allocate=allocate)
+            models[name] = load_checkpoint(
+                place, need_head=name in used, allocate=allocate, dtype=dtype, base=pretrained
+            )
             if base is not None:
                 _check_same_architecture(models[name], base)
     return base, models
+
+
+def _check_runs(tasks: Mapping[str, Task], experts: Mapping[str, Checkpoint]) -> None:
+    """ValueError unless a model runs as stem, layers and tail just as by its own `forward`."""
+    for task in list(tasks.values())[:1]:
+        inputs = task.splits["search"][:2].inputs
+        check_forward(
+            experts[task.expert], {name: end_to_end(value) for name, value in inputs.items()}
+        )
 
 
 def _check_same_architecture(expert: Checkpoint, pretrained: Checkpoint) -> None:

@@ -174,20 +174,14 @@ def _vocabulary_files(place: Path) -> dict[str, bytes]:
 
 def _accepted(inputs: dict[str, Tensor], model: Checkpoint) -> dict[str, Tensor]:
     """The inputs that the model's `forward` takes; ValueError where they are too long for it."""
-    length, limit = inputs["input_ids"].shape[1], _limit(model)
-    if length > limit:
+    length, limit = inputs["input_ids"].shape[1], adapter_for(model.config).positions
+    if limit is not None and length > limit:
         raise ValueError(
             f"there are texts of {length} tokens, but {model.location} has positions for {limit} "
             f"only: set the task's max_length to {limit} or less"
         )
     known = inspect.signature(adapter_for(model.config).model_class().forward).parameters
     return {name: value for name, value in inputs.items() if name in known}
-
-
-def _limit(model: Checkpoint) -> float:
-    """How many positions the model has learnt."""
-    limit = getattr(model.config, "max_position_embeddings", None) or float("inf")
-    return limit - 2 if model.config.model_type == "roberta" else limit  # two are padding's
 
 
 def _check_lengths(tokens: Sequence[list[int]], texts: Sequence[str], max_length: int) -> None:

@@ -4,7 +4,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from merge_gym.evaluation.cache import ActivationCache, Memo
+from merge_gym.evaluation.cache import ActivationCache
+from merge_gym.memory import Memo
 
 ROWS, WIDTH = 8, 6
 shapes = st.sampled_from([(1, 6), (3, 2, 3), (5, 4), (8, 3, 2)])

@@ -70,7 +70,7 @@ def bank(request, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def evaluators(bank):
-    small = 64 * sum(size * 7 * 16 * 4 for size in bank.segments.values()) * 64 // 55 + 1
+    small = 64 * sum(size * 7 * 16 * 4 for size in bank.candidates.segments.values()) * 64 // 55 + 1
     return (
         ReferenceEvaluator(bank, subsets=1),
         Evaluator(bank, subsets=1, fused=False),
@@ -107,7 +107,7 @@ def test_fused_logits_are_within_the_tolerance_and_scores_equal(bank, evaluators
 
 def test_classifiers_of_texts_run_the_last_layer_for_the_first_token_only(bank):
     engine = Evaluator(bank, subsets=1)
-    engine.logits(bank.recipe([(0, 0), (1, 1)]), "one")
+    engine.logits(bank.candidates.recipe([(0, 0), (1, 1)]), "one")
     last = 3 if bank.suite.adapter.head else 0
     assert engine.counts.last == last
 
@@ -122,7 +122,7 @@ def test_a_decoder_prefix_is_kept_apart_for_every_encoder(tmp_path):
     bank = LayerBank(case.suite)
     engine = Evaluator(bank, subsets=1, fused=False)
     for encoder in (0, 1):
-        engine.logits(bank.recipe([(0, encoder), (1, 0), (2, 0), (3, 0)]), "one")
+        engine.logits(bank.candidates.recipe([(0, encoder), (1, 0), (2, 0), (3, 0)]), "one")
     assert engine.counts.full == 2 * 4 * 3
-    engine.logits(bank.recipe([(0, 0), (1, 0), (2, 0), (3, 1)]), "one")
+    engine.logits(bank.candidates.recipe([(0, 0), (1, 0), (2, 0), (3, 1)]), "one")
     assert engine.counts.full == (2 * 4 + 1) * 3

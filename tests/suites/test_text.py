@@ -141,7 +141,7 @@ def test_the_engine_gives_the_references_values(tmp_path, family, metric):
     task, rows = LANGUAGE[metric]
     bank = LayerBank(load_suite(write_suite(tmp_path, family, task | {"metric": metric}, rows)))
     evaluators = [kind(bank, subsets=2) for kind in (ReferenceEvaluator, Evaluator)]
-    for source in bank.candidates:
+    for source in bank.candidates.names:
         recipe = Recipe.uniform(source, bank)
         for at in ({}, {"subset": 1}, {"split": "test"}):
             reference, engine = (e.values(recipe, **at)["task"].tolist() for e in evaluators)

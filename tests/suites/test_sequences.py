@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from merge_gym.evaluation.sequences import by_example, end_to_end
+from merge_gym.suites.sequences import by_example, end_to_end
 
 
 def test_choices_are_laid_end_to_end_and_put_back() -> None:
