@@ -97,15 +97,16 @@ def make(name: str, **settings: Any) -> Agent:
     Raises:
         ValueError: an unknown agent or setting, or a value out of range.
     """
-    if name not in _AGENTS:
-        raise ValueError(unknown_name("agent", name, available()))
+    known = settings_of(name)
     cls = _AGENTS[name]
     plain = {of.name for of in fields(cls) if of.metadata.get("checked_elsewhere")}
     passed = {key: value for key, value in settings.items() if key in plain}
     given = {key: value for key, value in settings.items() if key not in plain}
-    return cls(**passed, **check_settings(f"setting of agent {name!r}", given, settings_of(name)))
+    return cls(**passed, **check_settings(f"setting of agent {name!r}", given, known))
 
 
 def settings_of(name: str) -> dict[str, Setting]:
-    """The settings of an agent, as its annotations describe them."""
+    """The settings of an agent, as its annotations describe them; ValueError if it is unknown."""
+    if name not in _AGENTS:
+        raise ValueError(unknown_name("agent", name, available()))
     return settings_of_dataclass(_AGENTS[name])

@@ -16,6 +16,9 @@ from merge_gym.studies.study import Study
 
 SMALLEST, LARGEST = 0.02, 0.5
 
+PATIENCE = 200
+"""Races in a row that tell nothing new, after which a space counts as searched through."""
+
 
 @agent("evolution")
 @dataclass
@@ -25,7 +28,8 @@ class Evolution(Agent):
     It begins at the best of the space's starts, which race too. At first it makes coarse edits
     only, one to `most` at once, such as another source for a layer; then mostly moves numbers, a
     few single ones or a block of them that belongs together. A step is drawn around a step size
-    that follows the steps that won (log-normal self-adaptation).
+    that follows the steps that won (log-normal self-adaptation). It ends with the budget, or where
+    it finds nothing any more that was not scored.
 
     Args:
         z: of the race, in standard errors; the fewer, the sooner challengers are dropped.
@@ -56,16 +60,18 @@ class Evolution(Agent):
         generator = np.random.default_rng(study.seed)
         racer = Racer(study, self.z if self.racing else math.inf, generator)
         race_starts(racer)
-        step = self.step
-        while True:
+        step, idle = self.step, 0
+        while idle < PATIENCE:
+            before = study.spent
             tried = float(np.clip(step * math.exp(0.7 * generator.normal()), SMALLEST, LARGEST))
             numbers = study.space.numbers(racer.incumbent)
             if not numbers or self._edits_now(study, generator):
                 racer.race(self._edited(study.space, racer.incumbent, generator))
-                continue
-            moved = self._moved(study.space, racer.incumbent, numbers, tried, generator)
-            won = racer.race(moved).won
-            step = math.sqrt(step * tried) if won else max(SMALLEST, step * 0.995)
+            else:
+                moved = self._moved(study.space, racer.incumbent, numbers, tried, generator)
+                won = racer.race(moved).won
+                step = math.sqrt(step * tried) if won else max(SMALLEST, step * 0.995)
+            idle = idle + 1 if study.spent == before else 0
 
     def _edits_now(self, study: Study, generator: np.random.Generator) -> bool:
         if not study.space.edits():
@@ -76,15 +82,16 @@ class Evolution(Agent):
     def _edited(
         self, space: Space, incumbent: Decisions, generator: np.random.Generator
     ) -> Decisions:
-        """The incumbent with edits at a few places, one of them at least new."""
-        places = space.edits()
-        while True:
+        """The incumbent with edits at a few places, one of them at least new if there are such."""
+        places, changed = space.edits(), incumbent
+        for _ in range(PATIENCE):
             count = min(int(generator.integers(1, self.most + 1)), len(places))
             changed = dict(incumbent)
             for place in generator.choice(list(places), size=count, replace=False):
                 changed |= places[place][int(generator.integers(len(places[place])))]
             if changed != incumbent:
-                return changed
+                break
+        return changed
 
     def _moved(
         self,

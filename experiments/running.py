@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -60,6 +61,8 @@ class Run:
 def open_bank(config: DictConfig) -> tuple[LayerBank, Evaluator]:
     """The candidates of the suite that a configuration names, and what scores them."""
     plain: Any = OmegaConf.to_container(config, resolve=True)
+    if not isinstance(config.threads, int) or config.threads < 1:
+        raise ValueError(f"threads is a whole number of at least 1, got {config.threads!r}")
     torch.set_num_threads(config.threads)
     suite = merge_gym.load_suite(config.suite, config.mapped)
     settings = dict(plain["evaluation"])
@@ -157,17 +160,32 @@ def settings(config: DictConfig, directory: Path) -> DictConfig:
         return config
     if not file.is_file():
         raise ValueError(f"{directory} holds no run (no config.yaml), so none can go on there")
-    return cast(DictConfig, OmegaConf.merge(OmegaConf.load(file), {"resume": config.resume}))
+    begun = OmegaConf.load(file)
+    if differ := sorted(map(str, set(config) ^ set(begun))):
+        raise ValueError(
+            f"{directory} holds a run of another program or version, its config.yaml differs in "
+            f"{', '.join(differ)}: go on with the one that began it"
+        )
+    return cast(DictConfig, OmegaConf.merge(begun, {"resume": config.resume}))
 
 
 def execute(
     config: DictConfig,
     directory: Path,
     prepared: Callable[[DictConfig, Path], Run],
-    finish: Callable[[Run, list[Row]], None] = lambda run, rows: None,
+    finish: Callable[[Run, list[Row]], None],
+    watching: Callable[[Study], AbstractContextManager[object]] = nullcontext,
 ) -> None:
     """The whole of a program: set up, search, report; one line for what cannot be done, and for a
-    search that was interrupted how it goes on."""
+    search that was interrupted how it goes on.
+
+    Args:
+        config: as the program was asked.
+        directory: the run's folder.
+        prepared: sets up the run.
+        finish: writes what the program adds to the files of every run.
+        watching: what is entered while it searches, such as a progress bar.
+    """
     started = time.perf_counter()
     try:
         config = settings(config, directory)
@@ -177,7 +195,8 @@ def execute(
         refuse(error, directory)
     try:
         with run.study:
-            run.agent.search(run.study)
+            with watching(run.study):
+                run.agent.search(run.study)
             rows = report(run)
             write(run, rows)
             finish(run, rows)

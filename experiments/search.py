@@ -2,7 +2,8 @@
 
     python -m experiments.search                             # raced evolution, layer by layer
     python -m experiments.search space=walk budget=70
-    python -m experiments.search -m seed=0,1,2 space=walk,layerwise agent=evolution,random_search
+    python -m experiments.search -m seed=0,1,2 space=walk,layerwise
+    python -m experiments.search space=walk agent=random
     python -m experiments.search resume=runs/2026-01-31_12-00-00
 
 The budget is in full evaluations of the search split, everything included. A run's folder holds
@@ -12,6 +13,7 @@ checkpoints and what `resume` needs.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,7 @@ from merge_gym.studies.progress import budget_bar
 def prepare(config: DictConfig, directory: Path) -> Run:
     """Open suite, space and agent; ValueError or OSError for what does not fit."""
     plain: Any = OmegaConf.to_container(config, resolve=True)
-    if not isinstance(config.budget, int | float) or config.budget <= 0:
+    if isinstance(config.budget, bool | str | None) or not 0 < config.budget < math.inf:
         raise ValueError(f"budget is a number of full evaluations above 0, got {config.budget!r}")
     return running.prepare(
         config,
@@ -54,18 +56,11 @@ def progress(run: Run, rows: list[Row]) -> None:
     pictures.save(figure, run.directory / "progress.png")
 
 
-def prepare_with_bar(config: DictConfig, directory: Path) -> Run:
-    """`prepare`, with a progress bar over the budget."""
-    run = prepare(config, directory)
-    budget_bar(run.study)
-    return run
-
-
 @hydra.main(version_base=None, config_path="../conf", config_name="search")
 def main(config: DictConfig) -> None:
     """Run one search from its configuration."""
     directory = Path(HydraConfig.get().runtime.output_dir)
-    running.execute(config, directory, prepare_with_bar, progress)
+    running.execute(config, directory, prepare, progress, budget_bar)
 
 
 if __name__ == "__main__":

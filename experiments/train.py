@@ -31,6 +31,11 @@ def prepare(config: DictConfig, directory: Path) -> Run:
     """Open suite, environment and agent; ValueError or OSError for what does not fit."""
     plain: Any = OmegaConf.to_container(config, resolve=True)
     settings = dict(plain["agent"])
+    name = settings["name"]
+    if "episodes" not in agents.settings_of(name):
+        raise ValueError(
+            f"{name} plays no episodes: it searches by python -m experiments.search agent={name}"
+        )
     settings |= {"episodes": config.episodes, "top": config.top}
     settings["environment"] = plain["environment"] | {"reward": plain["reward"]}
     return running.prepare(

@@ -40,7 +40,8 @@ def budget_bar(study: Study) -> Iterator[None]:
             if trial.subsets is None:
                 best = max(best, 100 * trial.mean)
                 bar.set_postfix_str(f"best {best:.1f}", refresh=False)
-            bar.update(trial.charged / full)
+            bar.n = trial.spent / full
+            bar.update(0)
 
         study.listeners.append(advance)
         try:

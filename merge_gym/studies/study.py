@@ -47,7 +47,8 @@ class Study:
         reporter: scores for reports, the test split too: kept in the journal, and not charged.
 
     Raises:
-        ValueError: the directory holds a study and `resume` is false, or is in use.
+        ValueError: the directory holds a study and `resume` is false, or is in use; a seed that is
+            none.
     """
 
     def __init__(
@@ -59,6 +60,8 @@ class Study:
         directory: str | Path | None = None,
         resume: bool = False,
     ) -> None:
+        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+            raise ValueError(f"a seed is a whole number of at least 0, got {seed!r}")
         self.space, self.seed = space, seed
         self.directory = None if directory is None else Path(directory)
         self.trials: list[Trial] = []
@@ -117,6 +120,7 @@ class Study:
         if self.directory is None:
             return
         asked = {"agent": agent, "seed": self.seed, "space": self.space.describe()}
+        asked["subsets"] = self.subset_count
         asked = json.loads(json.dumps(asked))
         file = self.directory / DESCRIPTION
         if file.exists():
@@ -207,21 +211,25 @@ class Study:
 
     def _open(self, directory: Path, scorer: Scorer, resume: bool) -> Journal:
         self._lock = FolderLock(directory)
-        if (directory / DESCRIPTION).exists() and not resume:
+        try:
+            if (directory / DESCRIPTION).exists() and not resume:
+                raise ValueError(
+                    f"{directory} holds a study already: continue it with resume, or name another "
+                    f"folder"
+                )
+            return Journal(scorer, directory / JOURNAL)
+        except BaseException:
             self._lock.release()
-            raise ValueError(
-                f"{directory} holds a study already: continue it with resume, or name another "
-                f"folder"
-            )
-        self._lines = JsonLines(directory / TRIALS, fresh=True)
-        return Journal(scorer, directory / JOURNAL)
+            raise
 
     def _is_full(self, trial: Trial) -> bool:
         return trial.subsets is None or len(trial.subsets) == self.subset_count
 
     def _keep(self, trial: Trial) -> Trial:
         self.trials.append(trial)
-        if self._lines is not None:
+        if self.directory is not None:
+            if self._lines is None:  # not before: a study that is refused leaves the file as it is
+                self._lines = JsonLines(self.directory / TRIALS, fresh=True)
             self._lines.append(trial.to_dict())
         for listener in self.listeners:
             listener(trial)
