@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
@@ -30,7 +30,7 @@ class Outcome:
     """One run's test figures in percent.
 
     Attributes:
-        suite, agent: what was searched, and by what.
+        suite, agent, space: what was searched, by what, and where.
         experts: the best expert of each task, mean over tasks.
         paper: the best uniform merge of the paper's kind, chosen by its test figure.
         tuned: task arithmetic with one weight per expert; None where the table has none.
@@ -40,6 +40,7 @@ class Outcome:
 
     suite: str
     agent: str
+    space: str
     experts: float
     paper: float
     tuned: float | None
@@ -57,6 +58,7 @@ class Outcome:
         return cls(
             suite=data["suite"],
             agent=data["agent"],
+            space=data.get("space", "Walk"),  # earlier runs knew no other
             experts=100 * fmean(max(row.test[task] for row in experts) for task in rows[0].test),
             paper=max(_percent(row) for row in uniform if _is_papers(row)),
             tuned=max(tuned, default=None),
@@ -86,29 +88,31 @@ def _spread(values: Sequence[float]) -> str:
 
 
 def summary(outcomes: Sequence[Outcome]) -> Table:
-    """One row for each suite and agent, and one over all suites for each agent."""
+    """One row for each suite, agent and space, and one over all suites for each agent and space."""
     table = Table(title="test split, mean over tasks, %", title_justify="left")
-    for column in ("suite", "agent", "runs", "experts", "best of the paper's merges"):
-        table.add_column(column, justify="left" if column in ("suite", "agent") else "right")
+    for column in ("suite", "agent", "space"):
+        table.add_column(column)
+    for column in ("runs", "experts", "best of the paper's merges"):
+        table.add_column(column, justify="right")
     for column in ("tuned per expert", "found", "over the paper's", "over tuned", "least … most"):
         table.add_column(column, justify="right")
-    groups: Mapping[tuple[str, str], list[Outcome]] = defaultdict(list)
+    searches: dict[tuple[str, str], list[Outcome]] = defaultdict(list)
     for outcome in outcomes:
-        groups[outcome.agent, outcome.suite].append(outcome)
-    for agent in sorted({outcome.agent for outcome in outcomes}):
-        members = [outcome for outcome in outcomes if outcome.agent == agent]
-        for (_, suite), runs in sorted(item for item in groups.items() if item[0][0] == agent):
-            table.add_row(*_cells(suite, agent, runs))
-        table.add_row(*_cells("all", agent, members), style="bold", end_section=True)
+        searches[outcome.agent, outcome.space].append(outcome)
+    for _, members in sorted(searches.items()):
+        for suite in sorted({outcome.suite for outcome in members}):
+            table.add_row(*_cells(suite, [one for one in members if one.suite == suite]))
+        table.add_row(*_cells("all", members), style="bold", end_section=True)
     return table
 
 
-def _cells(suite: str, agent: str, runs: Sequence[Outcome]) -> list[str]:
+def _cells(suite: str, runs: Sequence[Outcome]) -> list[str]:
     over_paper = [run.found - run.paper for run in runs]
     over_tuned = [run.found - run.tuned for run in runs if run.tuned is not None]
     columns: list[Any] = [
         suite,
-        agent,
+        runs[0].agent,
+        runs[0].space,
         str(len(runs)),
         f"{fmean(run.experts for run in runs):.1f}",
         f"{fmean(run.paper for run in runs):.1f}",
