@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FLOORS = [
-    {"merge_gym"},  # recipe, settings, messages, files, memory
+    {"merge_gym"},  # recipe, settings, messages, files, memory, command
     {"merge_gym.models"},
     {"merge_gym.operators", "merge_gym.suites"},
     {"merge_gym.spaces"},
