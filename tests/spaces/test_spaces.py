@@ -248,12 +248,14 @@ def test_mixes_that_may_not_be_as_large_as_the_average_still_start_somewhere():
     assert taken["average"]["shared/stem:take"] == "average"
 
 
-@pytest.mark.parametrize("groups", [3, 4, 5])
-def test_groups_that_do_not_divide_are_refused_with_those_that_do(groups):
-    with pytest.raises(
-        ValueError, match=rf"{groups} groups do not divide .*: choose 1, 2, or none"
-    ):
-        Layerwise(candidates({"decoder": 2, "encoder": 4}), groups=groups)
+@pytest.mark.parametrize(
+    ("sizes", "groups", "choices"),
+    [((4,), 3, "1, 2, 4"), ((4,), 8, "1, 2, 4"), ((4, 2), 4, "1, 2"), ((2, 3), 2, "1, 3")],
+)
+def test_groups_that_do_not_divide_are_refused_with_those_that_do(sizes, groups, choices):
+    segments = {f"segment{place}": size for place, size in enumerate(sizes)}
+    with pytest.raises(ValueError, match=rf"{groups} groups do not .*: choose {choices}, or none"):
+        Layerwise(candidates(segments), groups=groups)
 
 
 def test_a_family_without_components_or_scales_is_refused_what_it_lacks():
