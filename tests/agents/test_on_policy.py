@@ -9,8 +9,9 @@ import pytest
 import torch
 
 import agents
-from agents.episodes import RecordEpisodes
+from agents.episodes import RecordEpisodes, read_episodes
 from agents.sb3.on_policy import collect_episodes
+from tests.agents.conftest import quick
 
 ON_POLICY = ("ppo", "maskable_ppo", "a2c")
 SB3_NAMES = {
@@ -24,7 +25,7 @@ SB3_NAMES = {
 def model(request, make_env, tmp_path):
     """A fresh model with room for many steps, in a recorded environment."""
     env = RecordEpisodes(make_env(), tmp_path / "episodes.jsonl")
-    model = agents.make(request.param, env, 0, tmp_path).model(env, n_steps=200)
+    model = agents.make(request.param).model(env, n_steps=200, seed=0)
     model.learn(total_timesteps=0)
     yield model
     env.close()
@@ -70,9 +71,9 @@ def test_rollouts_grow_and_shrink(model):
     assert sum(sizes) == model.num_timesteps
 
 
-def test_updates_come_every_n_episodes(make_env, tmp_path):
-    agent = agents.make("ppo", make_env(), 0, tmp_path, episodes_per_update=5, epochs=3)
-    agent.search(12)
+def test_updates_come_every_n_episodes(make_study):
+    agent = quick("ppo", 12, episodes_per_update=5, epochs=3)
+    agent.search(make_study())
     assert agent._model._n_updates == 3 * 3  # after 5, 10 and the last 2 episodes
 
 
@@ -96,7 +97,7 @@ def test_learning_rates_of_actor_and_critic_survive_updates(model):
 
 
 @pytest.mark.parametrize("name", ON_POLICY)
-def test_hyperparameters_reach_the_algorithm(make_env, tmp_path, name):
+def test_hyperparameters_reach_the_algorithm(make_env, name):
     given = {
         "learning_rate": 0.1,
         "critic_learning_rate": 0.2,
@@ -109,7 +110,7 @@ def test_hyperparameters_reach_the_algorithm(make_env, tmp_path, name):
     }
     if name != "a2c":
         given |= {"epochs": 8, "clip_range": 0.9}
-    model = agents.make(name, make_env(), 11, tmp_path, **given).model(make_env(), n_steps=50)
+    model = agents.make(name, **given).model(make_env(), n_steps=50, seed=11)
     reached = {key: getattr(model, SB3_NAMES.get(key, key)) for key in given if key != "clip_range"}
     assert reached == {key: value for key, value in given.items() if key != "clip_range"}
     assert name == "a2c" or (model.clip_range(1.0), model.batch_size) == (0.9, 50)
@@ -129,9 +130,9 @@ def test_actor_and_critic_are_two_networks_of_64_and_64_with_tanh(model):
         assert isinstance(act_again, torch.nn.Tanh)
 
 
-def test_zero_actor_rate_moves_the_critic_only(make_env, tmp_path):
-    agent = agents.make("ppo", make_env(), 0, tmp_path, learning_rate=0, epochs=2)
-    model = agent.model(agent.env, n_steps=100)
+def test_zero_actor_rate_moves_the_critic_only(make_env):
+    env = RecordEpisodes(make_env())
+    model = agents.make("ppo", learning_rate=0, epochs=2).model(env, n_steps=100, seed=0)
     before = {name: value.clone() for name, value in model.policy.state_dict().items()}
     model.learn(total_timesteps=0)
     collect_episodes(model, 4)
@@ -140,9 +141,8 @@ def test_zero_actor_rate_moves_the_critic_only(make_env, tmp_path):
         assert torch.equal(value, before[name]) is ("value_net" not in name), name
 
 
-def test_masked_agent_takes_allowed_actions_only(make_env, tmp_path):
-    env = make_env()
-    model = agents.make("maskable_ppo", env, 0, tmp_path).model(env, n_steps=500)
+def test_masked_agent_takes_allowed_actions_only(make_env):
+    model = agents.make("maskable_ppo").model(make_env(), n_steps=500, seed=0)
     model.learn(total_timesteps=0)
     collect_episodes(model, 30)
     masks, actions = model.rollout_buffer.action_masks[:, 0], model.rollout_buffer.actions[:, 0]
@@ -153,7 +153,8 @@ def test_masked_agent_takes_allowed_actions_only(make_env, tmp_path):
 def test_tensorboard_files_hold_the_standard_names(search, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    records = search("ppo", tmp_path, 8)
+    search("ppo", tmp_path, 8)
+    records = read_episodes(tmp_path / "episodes.jsonl")
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     tags = set(events.Tags()["scalars"])
@@ -162,25 +163,45 @@ def test_tensorboard_files_hold_the_standard_names(search, tmp_path):
     assert best == pytest.approx(max(record.raw_reward for record in records))
 
 
+def test_a_search_that_goes_on_logs_each_episode_once(search, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for resume in (False, True):
+        search("ppo", tmp_path, 8, resume=resume)
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [scalar.value for scalar in events.Scalars("time/episodes")] == [4, 8]
+
+
+def test_without_a_directory_nothing_is_logged(search, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    search("ppo", None, 8)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("name", [*ON_POLICY, "dqn"])
-def test_greedy_recipe_leaves_the_environment_as_it_is(make_env, tmp_path, name):
-    env = make_env()
-    agent = agents.make(name, env, 0, tmp_path, **({} if name == "dqn" else {"learning_rate": 0.1}))
-    agent.search(8)
-    before = _state(env.unwrapped)
-    assert agent.greedy_recipe() == agent.greedy_recipe()
-    assert _state(env.unwrapped) == before
+def test_greedy_recipe_leaves_the_environment_as_it_is(make_study, name):
+    study, agent = make_study(), quick(name, 8)
+    agent.search(study)
+    env = agent.make_environment(study)
+    env.reset(seed=3)
+    env.step(0)
+    before = _state(env)
+    assert agent.greedy_recipe(env) == agent.greedy_recipe(env)
+    assert _state(env) == before
 
 
 def _state(env):
-    return copy.deepcopy((env.episode, env.schedule.state(), env.np_random.bit_generator.state))
+    state = vars(env.episode), vars(env.reward), env.np_random.bit_generator.state
+    return copy.deepcopy((*state, env.schedule.position, env.schedule.current))
 
 
-def test_greedy_recipe_takes_the_likeliest_actions(make_env, tmp_path):
-    agent = agents.make("ppo", make_env(), 0, tmp_path)
-    agent.search(4)
+def test_greedy_recipe_takes_the_likeliest_actions(make_study):
+    study, agent = make_study(), quick("ppo", 4)
+    agent.search(study)
     with torch.no_grad():
         agent._model.policy.action_net.weight.zero_()
         agent._model.policy.action_net.bias.copy_(torch.arange(7.0).roll(3) / 100)  # action 2 leads
-    bank = agent.env.unwrapped.bank
-    assert agent.greedy_recipe() == bank.recipe([(layer, 2) for layer in range(3)])
+    candidates = study.space.candidates
+    greedy = agent.greedy_recipe(agent.make_environment(study))
+    assert greedy == candidates.recipe([(layer, 2) for layer in range(3)])
