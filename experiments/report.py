@@ -10,10 +10,20 @@ from rich.table import Table
 
 from merge_gym.evaluation.scorer import Scorer, mean_over_tasks
 from merge_gym.merging.bank import LayerBank, spec_name
+from merge_gym.merging.heads import calibrate
 from merge_gym.recipe import Recipe, Source
 
 SPLITS = ("search", "test")
-HEADINGS = {"expert": "expert ", "pretrained": "", "uniform": "", "found": "found by "}
+HEADINGS = {
+    "expert": "expert ",
+    "pretrained": "",
+    "uniform": "",
+    "found": "found by ",
+    "calibrated": "+ calibrated heads: ",
+}
+CALIBRATED = 200
+"""Unlabelled examples of each task on which heads are calibrated, or all there are."""
+
 PRETRAINED = {"name": "task_arithmetic", "weight": 0.0}
 """The pretrained model, as a merge."""
 
@@ -23,7 +33,8 @@ class Row:
     """One model of the table.
 
     Attributes:
-        kind: `expert`, `pretrained`, `uniform` (one operator for the whole model) or `found`.
+        kind: `expert`, `pretrained`, `uniform` (one operator for the whole model), `found`, or
+            `calibrated`: one of these with calibrated heads.
         name: expert, operator or agent.
         source: what the whole model is made of, by value; None for a found recipe.
         search, test: {task: metric in [0, 1]} on the whole split.
@@ -62,6 +73,34 @@ def found_row(name: str, recipe: Recipe, scorer: Scorer) -> Row:
     return Row("found", name, None, *_scores(recipe, scorer))
 
 
+def calibrated_rows(
+    rows: Sequence[Row], recipe: Recipe, bank: LayerBank, scorer: Scorer
+) -> list[Row]:
+    """With heads that are calibrated: the controls (trunks that are no merge), the best uniform
+    merge by the search split, and the found recipe; none where the family's heads cannot be."""
+    if bank.suite.adapter.features is None or recipe.heads is not None:
+        return []
+    examples = min(CALIBRATED, *(len(task.splits["search"]) for task in bank.suite.tasks.values()))
+    uniform = max((r for r in rows if r.kind == "uniform"), key=lambda row: row.mean("search"))
+    shown = [row for row in rows if row.kind in ("pretrained", "expert")] + [uniform]
+    recipes = {
+        f"expert {row.name}" if row.kind == "expert" else row.name: bank.uniform(
+            Source.from_dict(row.source or {})
+        )
+        for row in shown
+    }
+    recipes["found"] = recipe
+    return [
+        Row("calibrated", name, None, *_scores(calibrate(of, bank.suite, examples), scorer))
+        for name, of in recipes.items()
+    ]
+
+
+def found(rows: Sequence[Row]) -> Row:
+    """The row of what a search found."""
+    return next(row for row in rows if row.kind == "found")
+
+
 def _scores(recipe: Recipe, scorer: Scorer) -> Iterable[dict[str, float]]:
     return (scorer.score(recipe, split) for split in SPLITS)
 
@@ -91,7 +130,7 @@ def results_table(rows: Sequence[Row], title: str) -> Table:
             table.add_row(
                 heading + row.name,
                 *(cell for split in SPLITS for cell in _cells(row, split, tasks)),
-                style="bold green" if kind == "found" else None,
+                style="bold green" if "found" in (kind, row.name) else None,
                 end_section=row is members[-1],
             )
     return table

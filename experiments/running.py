@@ -23,6 +23,8 @@ from experiments.refusing import refuse
 from experiments.report import (
     SPLITS,
     Row,
+    calibrated_rows,
+    found,
     found_row,
     reference_row,
     reference_sources,
@@ -32,7 +34,7 @@ from experiments.report import (
 from merge_gym.evaluation.engine import Evaluator
 from merge_gym.files import write_text
 from merge_gym.merging.bank import LayerBank
-from merge_gym.recipe import Source
+from merge_gym.recipe import Calibration, Source
 from merge_gym.spaces.space import Space
 from merge_gym.studies.study import Study
 
@@ -66,7 +68,12 @@ def open_bank(config: DictConfig) -> tuple[LayerBank, Evaluator]:
     torch.set_num_threads(config.threads)
     suite = merge_gym.load_suite(config.suite, config.mapped)
     settings = dict(plain["evaluation"])
-    bank = LayerBank(suite, plain["operators"]["bank"], bank_bytes=settings.pop("bank_bytes"))
+    bank = LayerBank(
+        suite,
+        plain["operators"]["bank"],
+        bank_bytes=settings.pop("bank_bytes"),
+        heads=None if plain["heads"] is None else Calibration(**plain["heads"]),
+    )
     return bank, Evaluator(bank, config.subsets, config.device, **settings)
 
 
@@ -99,12 +106,15 @@ def prepare(
 
 
 def report(run: Run) -> list[Row]:
-    """Every reference and, last, the found recipe, on both splits; references are not charged."""
+    """Every reference, the found recipe, and some of them with calibrated heads, on both splits;
+    nothing of it is charged."""
     rows = [
         reference_row(name, source, run.bank, run.study.reporter)
         for name, source in tqdm(run.references.items(), desc="merges", disable=None)
     ]
-    return [*rows, found_row(run.config.agent.name, run.study.best().recipe, run.study.reporter)]
+    recipe = run.study.best().recipe
+    rows.append(found_row(run.config.agent.name, recipe, run.study.reporter))
+    return [*rows, *calibrated_rows(rows, recipe, run.bank, run.study.reporter)]
 
 
 def results(run: Run, rows: list[Row]) -> dict[str, Any]:
@@ -130,7 +140,7 @@ def write(run: Run, rows: list[Row]) -> None:
     title = f"found recipe, {run.bank.suite.name}, seed {run.config.seed}"
     picture = pictures.found_picture(best.recipe, run.bank, title)
     pictures.save(picture, run.directory / "merging_map.png")
-    scores = {split: getattr(rows[-1], split) for split in SPLITS}
+    scores = {split: getattr(found(rows), split) for split in SPLITS}
     merge_gym.export(best.recipe, run.bank.suite, run.directory / "checkpoint", scores)
 
 

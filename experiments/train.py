@@ -22,7 +22,7 @@ import agents
 from agents.episodes import read_episodes
 from agents.in_environment import EPISODES
 from experiments import pictures, running
-from experiments.report import Row
+from experiments.report import Row, found
 from experiments.running import Run
 from merge_gym.spaces.walk import Walk
 
@@ -57,7 +57,7 @@ def curve(run: Run, rows: list[Row]) -> None:
         [episode.reward for episode in scored],
         {
             f"best uniform merge: {best.name}": 100 * best.mean("search"),
-            "found recipe": 100 * rows[-1].mean("search"),
+            "found recipe": 100 * found(rows).mean("search"),
         },
         window=run.config.subsets,
         title=f"{run.bank.suite.name}, {run.config.agent.name}, seed {run.config.seed}",

@@ -28,6 +28,8 @@ _HOMES = {
     "Study": "merge_gym.studies.study",
     "Suite": "merge_gym.suites",
     "Table": "merge_gym.evaluation.table",
+    "Calibration": "merge_gym.recipe",
+    "calibrate": "merge_gym.merging.heads",
     "export": "merge_gym.exports.checkpoints",
     "list_suites": "merge_gym.suites",
     "load_suite": "merge_gym.suites",
@@ -36,6 +38,7 @@ _HOMES = {
 _MODULES = ("operators", "rewards", "spaces")
 
 __all__ = [
+    "Calibration",
     "Evaluator",
     "Layer",
     "LayerBank",
@@ -51,6 +54,7 @@ __all__ = [
     "Suite",
     "Table",
     "__version__",
+    "calibrate",
     "export",
     "list_suites",
     "load_suite",
@@ -70,7 +74,8 @@ if TYPE_CHECKING:
     from merge_gym.evaluation.table import Table, load_table
     from merge_gym.exports.checkpoints import export
     from merge_gym.merging.bank import LayerBank
-    from merge_gym.recipe import Layer, Recipe, Source
+    from merge_gym.merging.heads import calibrate
+    from merge_gym.recipe import Calibration, Layer, Recipe, Source
     from merge_gym.studies.study import Study
     from merge_gym.suites import Suite, list_suites, load_suite
 

@@ -122,6 +122,33 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class Calibration:
+    """How heads are calibrated to a merged trunk, see `merge_gym.merging.heads`.
+
+    Attributes:
+        examples: how many inputs of each task's search split are used, without their labels.
+        ridge: strength of the penalty; None for the best by leave-one-out.
+        seed: which inputs.
+    """
+
+    examples: int = 200
+    ridge: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        whole = isinstance(self.examples, int) and not isinstance(self.examples, bool)
+        if not whole or self.examples < 2:
+            raise ValueError(
+                f"calibration uses a whole number of at least 2 examples, got "
+                f"{_short(self.examples)}"
+            )
+        if self.ridge is not None and not _factor(self.ridge) >= 0:
+            raise ValueError(f"a ridge is at least 0, got {self.ridge!r}")
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
+            raise ValueError(f"a seed is a whole number of at least 0, got {_short(self.seed)}")
+
+
+@dataclass(frozen=True)
 class Recipe:
     """The ordered layers of a merged model, with the sources of each.
 
@@ -130,11 +157,14 @@ class Recipe:
         shared: the source of the parameters outside the layers, or one each for the `stem`
             (embeddings) and the `norm` after the last layer.
         segments: (segment name, its layers from the input to the output), in the model's order.
+        heads: how the experts' heads are calibrated to the merged trunk; None takes them as they
+            are.
     """
 
     suite: str
     shared: Parts
     segments: tuple[tuple[str, tuple[Layer, ...]], ...]
+    heads: Calibration | None = None
 
     @classmethod
     def from_actions(cls, actions: Iterable[int], bank: LayerBank | Candidates) -> Recipe:
@@ -177,6 +207,7 @@ class Recipe:
             "segments": {
                 name: [_layer_to_dict(layer) for layer in layers] for name, layers in self.segments
             },
+            "heads": "own" if self.heads is None else {"calibrated": vars(self.heads)},
         }
 
     @classmethod
@@ -201,7 +232,8 @@ class Recipe:
                 for name, layers in data["segments"].items()
             )
             shared = _parts_from_dict(data["shared"], SHARED_COMPONENTS)
-            return cls(_text(data["suite"]), shared, segments)
+            heads = _heads_from_dict(data.get("heads", "own"))
+            return cls(_text(data["suite"]), shared, segments, heads)
         except KeyError as error:
             raise ValueError(f"the recipe lacks the field {error}") from None
         except (AttributeError, TypeError, RecursionError) as error:
@@ -218,6 +250,18 @@ def parts_text(parts: Parts) -> str:
     if len(parts) == 1:
         return str(parts[0][1])
     return "[" + " ".join(f"{component}={source}" for component, source in parts) + "]"
+
+
+def _heads_from_dict(data: Any) -> Calibration | None:
+    if data == "own":
+        return None
+    if (
+        isinstance(data, dict)
+        and set(data) == {"calibrated"}
+        and isinstance(data["calibrated"], dict)
+    ):
+        return Calibration(**data["calibrated"])
+    raise ValueError(f"heads are 'own' or {{'calibrated': settings}}, got {_short(data)}")
 
 
 def _parts_to_dict(parts: Parts) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
 from merge_gym.evaluation.cache import ActivationCache
 from merge_gym.evaluation.calibration import Setting, calibrate
@@ -20,6 +21,7 @@ from merge_gym.evaluation.model_scorer import ModelScorer
 from merge_gym.evaluation.modules import Modules, choose_placement
 from merge_gym.memory import Memo
 from merge_gym.merging.bank import LayerBank
+from merge_gym.merging.heads import Readout, calibrated_readout
 from merge_gym.messages import unknown_name
 from merge_gym.recipe import Layer, Recipe
 from merge_gym.suites.metrics import METRICS
@@ -36,6 +38,12 @@ TOLERANCE = 1e-5
 
 ENTRY_BYTES = 768
 """What a remembered score takes beside its values: key, bytes object, dictionary entry."""
+
+READOUTS = 8 * 2**20
+"""Bytes of calibrated heads that are remembered."""
+
+READOUT_BYTES = 4096
+"""What one of them takes beside its weights."""
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -122,6 +130,7 @@ class Evaluator(ModelScorer):
         self._setting = self._calibrate()
         self._stems: Memo[tuple[Tensor, Any]] = Memo(cache_bytes // 8)
         self._memo: Memo[bytes] = Memo(cache_bytes // 64)
+        self._readouts: Memo[Readout] = Memo(READOUTS)
         self._caches = self._build_caches(cache_bytes)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -162,7 +171,7 @@ class Evaluator(ModelScorer):
         self, recipe: Recipe, path: Path, task: str, split: str, subset: int | None
     ) -> NDArray[np.float32]:
         """The values from memory, those of a subset also from the whole split's, or computed."""
-        key = (recipe.shared, path, task, split)
+        key = (recipe.shared, recipe.heads, path, task, split)
         kept = self._memo.get((*key, subset))
         if kept is not None:
             return np.frombuffer(kept, dtype=np.float32)
@@ -179,7 +188,8 @@ class Evaluator(ModelScorer):
     ) -> NDArray[np.float32]:
         """The values of the examples; of a whole split subset by subset where some are known, or
         where chunks of several would have other bits."""
-        key, subsets = (recipe.shared, path, task, split), range(self.subset_count)
+        key = (recipe.shared, recipe.heads, path, task, split)
+        subsets = range(self.subset_count)
         known = any(self._memo.get((*key, each)) is not None for each in subsets)
         if subset is None and split == "search" and (known or not self._in_one(task, split, None)):
             parts = [self._remembered(recipe, path, task, split, each) for each in subsets]
@@ -243,7 +253,7 @@ class Evaluator(ModelScorer):
             hidden = self._climb(chunk, segment, layers, numbers, foot, hidden, context)
             foot = (foot, numbers, recipe.shared)
         assert hidden is not None
-        return by_example(self._adapter.tail(model, hidden, inputs), len(chunk))
+        return by_example(self._tail(recipe, chunk.task, hidden, inputs), len(chunk))
 
     def _stem(self, model: Any, segment: str, inputs: Inputs, key: Hashable) -> tuple[Tensor, Any]:
         """The foot of the first segment, which all recipes share."""
@@ -307,7 +317,25 @@ class Evaluator(ModelScorer):
                 hidden = self._adapter.layer(module, hidden, context)
         self.counts.full += recipe.depth * len(chunk)
         assert hidden is not None
-        return by_example(self._adapter.tail(model, hidden, inputs), len(chunk))
+        return by_example(self._tail(recipe, chunk.task, hidden, inputs), len(chunk))
+
+    def _tail(self, recipe: Recipe, task: str, hidden: Tensor, inputs: Inputs) -> Tensor:
+        """Logits of the last hidden states, by the expert's own head or a calibrated one."""
+        model = self._modules.model(recipe.shared, task)
+        if recipe.heads is None:
+            return self._adapter.tail(model, hidden, inputs)
+        assert self._adapter.features is not None
+        readout = self._readouts.get((recipe, task))
+        if readout is None:
+            readout = calibrated_readout(recipe, self.bank, task)
+            self._readouts.put((recipe, task), readout, READOUT_BYTES + readout.weight.nbytes)
+        features = self._adapter.features(model, hidden, inputs)
+        weight, bias = readout.weight, readout.bias
+        return functional.linear(
+            features,
+            weight.to(self.device, self.dtype),
+            None if bias is None else bias.to(self.device, self.dtype),
+        )
 
     @torch.inference_mode()
     def _calibrate(self) -> Setting:

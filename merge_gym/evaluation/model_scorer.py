@@ -53,7 +53,10 @@ class ModelScorer(Scorer):
 
     def cost(self, request: Request) -> int:
         self.check(request)
-        return sum(
+        tasks = self.tasks if request.tasks is None else request.tasks
+        heads = request.recipe.heads
+        calibration = 0 if heads is None else heads.examples * len(tasks)
+        return calibration + sum(
             self.examples.size(task, request.split, subset)
             for unit in self.units(request)
             for task in unit.tasks or ()

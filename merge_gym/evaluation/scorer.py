@@ -67,7 +67,7 @@ class Outcome:
 
     Attributes:
         values: {task: the metric of each example, float32, shape (n,), read-only}: of a whole split
-            in its order; of subsets one after the other, as they were asked for.
+            (or all its subsets) in its order; of some subsets one after the other, as asked for.
         cost: the evaluation cost: examples pushed through a whole model, were nothing remembered.
         seconds: that it took, by the clock.
     """
@@ -112,7 +112,8 @@ class Scorer(ABC):
 
     @abstractmethod
     def cost(self, request: Request) -> int:
-        """The evaluation cost of a request: examples pushed through a whole model."""
+        """The evaluation cost of a request: examples pushed through a whole model, those that its
+        heads are calibrated on included."""
 
     @overload
     def score(

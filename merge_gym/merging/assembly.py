@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
+from torch import nn
+
 from merge_gym.merging.bank import LayerBank
-from merge_gym.models.weights import build, fill
+from merge_gym.merging.heads import calibrated_readout
+from merge_gym.merging.own_heads import with_own_head
 from merge_gym.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -30,19 +34,16 @@ def assemble(recipe: Recipe, bank: LayerBank, task: str) -> PreTrainedModel:
 
 
 def put_together(recipe: Recipe, bank: LayerBank, task: str) -> tuple[PreTrainedModel, set[str]]:
-    """The whole model, and the names of those tensors of its head that the expert lacks; their
-    values are arbitrary."""
+    """The whole model, its head calibrated if the recipe says so, and the names of those tensors of
+    its head that the expert lacks; their values are arbitrary."""
     recipe = bank.resolve(recipe)
-    adapter, expert = bank.suite.adapter, bank.suite.heads[task]
-    taken = {segment: [layer.index for layer in layers] for segment, layers in recipe.segments}
-    model = build(adapter, adapter.config(taken, head=expert.config))
-    tensors = {**bank.shared_tensors(recipe.shared), **expert.head}
-    for segment, layers in recipe.segments:
-        for position, layer in enumerate(layers):
-            for name, tensor in bank.layer(segment, layer).items():
-                tensors[adapter.tensor_name(segment, position, name)] = tensor
-    absent = fill(model, tensors)
-    missing = {name for name in absent if bank.suite.tasks or adapter.place(name).part != "head"}
-    if missing:
-        raise ValueError(f"the bank holds no {', '.join(sorted(missing))} for task {task!r}")
-    return model.eval(), absent
+    model, absent = with_own_head(recipe, bank, task)
+    if recipe.heads is not None:
+        readout = calibrated_readout(recipe, bank, task)
+        layer = model.get_submodule(bank.suite.adapter.readout)
+        assert isinstance(layer, nn.Linear)
+        with torch.no_grad():
+            layer.weight.copy_(readout.weight)
+            if readout.bias is not None:
+                layer.bias.copy_(readout.bias)
+    return model, absent

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from merge_gym import operators as operator_registry
 from merge_gym.memory import Memo
+from merge_gym.merging.calibration import check_calibration
 from merge_gym.merging.pieces import Pieces
 from merge_gym.merging.scales import check_scales, fold, without_streams
 from merge_gym.merging.statistics import check_data
@@ -20,6 +21,7 @@ from merge_gym.recipe import (
     LAYER_COMPONENTS,
     SHARED_COMPONENTS,
     WHOLE,
+    Calibration,
     Layer,
     Parts,
     Recipe,
@@ -36,6 +38,9 @@ BANK_BYTES = 2**30
 
 RESOLVED = 4 * 2**20
 """Bytes of recipes that are remembered as checked."""
+
+FEATURES = 64 * 2**20
+"""Bytes of experts' features that calibrations are made to."""
 
 RECIPE_BYTES = 4096
 """What one of them takes, about."""
@@ -67,6 +72,7 @@ class LayerBank:
         operators: Sequence[str | Mapping[str, Any]] | None = None,
         shared: SourceLike | None = None,
         bank_bytes: int | None = None,
+        heads: Calibration | None = None,
     ) -> None:
         self.suite = suite
         given = suite.operators if operators is None else operators
@@ -79,7 +85,7 @@ class LayerBank:
         adapter = suite.adapter
         family = Family(bool(adapter.components), bool(adapter.final), bool(adapter.writes))
         self.candidates = Candidates(
-            suite.name, suite.digest, adapter.segments, sources, names, (), family
+            suite.name, suite.digest, adapter.segments, sources, names, (), family, heads
         )
         chosen = self.source(suite.shared if shared is None else shared)
         self.candidates.shared = whole(chosen)
@@ -90,6 +96,7 @@ class LayerBank:
         self.bank_bytes = room if bank_bytes is None else bank_bytes
         self._pieces = Pieces(suite, self.bank_bytes // 2)
         self._resolved: Memo[Recipe] = Memo(RESOLVED)
+        self.remembered_features: Memo[Tensor] = Memo(FEATURES)
 
     def source(self, spec: SourceLike) -> Source:
         """A candidate or expert by name, or an operator by name, `{"name": …}` or value, with all
@@ -155,6 +162,8 @@ class LayerBank:
             adapter = self.suite.adapter
             family = self.suite.pretrained.config.model_type
             check_scales(recipe, adapter, family)
+            if recipe.heads is not None:
+                check_calibration(recipe.heads, self.suite)
             segments = tuple(
                 (name, tuple(replace(layer, parts=self._checked(layer.parts)) for layer in layers))
                 for name, layers in recipe.segments

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from merge_gym.messages import unknown_name
-from merge_gym.recipe import Layer, Parts, Recipe, Source, whole
+from merge_gym.recipe import Calibration, Layer, Parts, Recipe, Source, whole
 from merge_gym.spaces.episode import Episode
 
 
@@ -36,6 +36,7 @@ class Candidates:
         names: what they are called.
         shared: sources of the parameters outside the layers.
         family: what the models' layers offer to decide.
+        heads: how heads are calibrated in every recipe made here; None takes the experts' own.
     """
 
     def __init__(
@@ -47,11 +48,12 @@ class Candidates:
         names: Sequence[str],
         shared: Parts,
         family: Family = Family(),
+        heads: Calibration | None = None,
     ) -> None:
         self.suite, self.digest = suite, digest
         self.segments = dict(segments)
         self.sources, self.names = tuple(sources), tuple(names)
-        self.shared, self.family = shared, family
+        self.shared, self.family, self.heads = shared, family, heads
 
     def __len__(self) -> int:
         """N+M."""
@@ -86,7 +88,7 @@ class Candidates:
             segment, choices = self._choices[layer]
             layers[segment].append(choices[candidate])
         segments = tuple((segment, tuple(chosen)) for segment, chosen in layers.items())
-        return Recipe(self.digest, self.shared, segments)
+        return Recipe(self.digest, self.shared, segments, self.heads)
 
     def walk(self, actions: Iterable[int]) -> Recipe:
         """What `actions` build by the rules of the MDP.
@@ -112,7 +114,8 @@ class Candidates:
             (segment, tuple(Layer.of(index, source) for index in range(size)))
             for segment, size in self.segments.items()
         )
-        return Recipe(self.digest, self.shared if shared is None else shared, segments)
+        shared = self.shared if shared is None else shared
+        return Recipe(self.digest, shared, segments, self.heads)
 
     def uniform(self, source: Source) -> Recipe:
         """The whole model from one source, what is shared included."""

@@ -84,7 +84,8 @@ class Layerwise(Space):
             built = [self._layer(segment, index, sources, decisions) for index in range(size)]
             layers[segment] = [layer for layer in built if layer is not None]
         segments = tuple((name, tuple(of)) for name, of in layers.items())
-        return Recipe(self.candidates.digest, self._shared_parts(sources), segments)
+        shared, heads = self._shared_parts(sources), self.candidates.heads
+        return Recipe(self.candidates.digest, shared, segments, heads)
 
     def active(self, decisions: Decisions) -> list[str]:
         """Without the λ of positions that take a candidate, and without skipped layers."""

@@ -8,7 +8,9 @@ from merge_gym.evaluation.scorer import NOTHING, Request, Scorer
 from merge_gym.recipe import Recipe
 
 Unit = tuple[Recipe, str, int]
-"""A recipe on one subset of one task."""
+"""A recipe on one subset of one task, or the calibration of its head for the task (HEAD)."""
+
+HEAD = -1
 
 
 class BudgetSpent(Exception):  # noqa: N818  it ends a search as planned, nothing went wrong
@@ -51,7 +53,7 @@ class Budget:
         costs = []
         for request in requests:
             units = set(self._units(request)) - self._scored - new
-            costs.append(sum(self._sizes[task, subset] for _, task, subset in units))
+            costs.append(sum(map(self._size, units)))
             new |= units
         cost = sum(costs)
         if self.total is not None and self.spent + cost > self.total - self.kept_back:
@@ -68,4 +70,11 @@ class Budget:
         self._scorer.check(request)
         tasks = self._scorer.tasks if request.tasks is None else request.tasks
         subsets = range(self._scorer.subset_count) if request.subsets is None else request.subsets
-        return [(request.recipe, task, subset) for task in tasks for subset in subsets]
+        parts = [*subsets, *([] if request.recipe.heads is None else [HEAD])]
+        return [(request.recipe, task, part) for task in tasks for part in parts]
+
+    def _size(self, unit: Unit) -> int:
+        recipe, task, part = unit
+        if part == HEAD:
+            return 0 if recipe.heads is None else recipe.heads.examples
+        return self._sizes[task, part]
