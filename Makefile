@@ -6,8 +6,8 @@ export OMP_NUM_THREADS ?= 1
 
 .PHONY: demo table test lint oracle exports clean
 
-demo: .venv/ready  ## train PPO on the default suite; the run is a new folder under runs/
-	$(BIN)/python -m experiments.train
+demo: .venv/ready  ## search the default suite; the run is a new folder under runs/
+	$(BIN)/python -m experiments.search
 
 table: .venv/ready  ## score all 46,656 recipes of the default suite's five candidates (8 minutes of one core)
 	$(BIN)/python -m experiments.tabulate suite=fashion-halves-0 \

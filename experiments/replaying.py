@@ -28,7 +28,7 @@ from merge_gym.merging.bank import LayerBank
 from merge_gym.models import Checkpoint, Layout, Parameters, adapter_for
 from merge_gym.models.parameters import SHARED
 from merge_gym.models.weights import build, own_tensors
-from merge_gym.recipe import Recipe
+from merge_gym.recipe import Layer, Recipe, Source
 from merge_gym.spaces.episode import Episode
 from merge_gym.spaces.walk import Walk
 from merge_gym.studies.study import Study
@@ -303,6 +303,58 @@ def memory(bank: LayerBank, episodes: int, budget: int, subsets: int = 10) -> Me
         if episode % (episodes // 10) == 0:
             samples[episode] = resident()
     return Memory(budget, sum(held.values()), before, samples)
+
+
+@dataclass(frozen=True)
+class Mixes:
+    """Recipes with a λ of their own for each layer and expert.
+
+    Attributes:
+        recipes: how many were merged by themselves.
+        merging: the time that took.
+        memory: resident memory while the recipes of `memory.samples` were scored; its budget is
+            that of cache and bank together.
+    """
+
+    recipes: int
+    merging: Clock
+    memory: Memory
+
+
+def mixes(
+    suite: Suite, count: int, most: int, cache_bytes: int, bank_bytes: int, subsets: int = 10
+) -> Mixes:
+    """Merge the layers of `count` random mixes, then score `most` of them on random subsets and
+    look at the memory."""
+    bank, clock = LayerBank(suite, bank_bytes=bank_bytes), Clock()
+    generator = np.random.default_rng(0)
+    with clock.running():
+        for _ in range(count):
+            recipe = random_mix(bank, generator)
+            for segment, layers in bank.resolve(recipe).segments:
+                for layer in layers:
+                    bank.layer(segment, layer)
+    bank, generator = LayerBank(suite, bank_bytes=bank_bytes), np.random.default_rng(0)
+    gc.collect()
+    before, samples = resident(), {}
+    engine = Evaluator(bank, subsets, cache_bytes=cache_bytes)
+    for number in tqdm(range(1, most + 1), unit="recipe", disable=None, leave=False):
+        recipe = random_mix(bank, generator)
+        engine.evaluate([Request(recipe, subsets=(int(generator.integers(subsets)),))])
+        if number % (most // 10) == 0:
+            samples[number] = resident()
+    return Mixes(count, clock, Memory(cache_bytes + bank_bytes, 0, before, samples))
+
+
+def random_mix(bank: LayerBank, generator: np.random.Generator) -> Recipe:
+    """Task arithmetic with a random λ for each layer and expert."""
+    segments = []
+    for segment, size in bank.candidates.segments.items():
+        weights = generator.uniform(0, 1, (size, len(bank.suite.experts))).tolist()
+        sources = [Source.operator("task_arithmetic", weight=weight) for weight in weights]
+        layers = (Layer.of(index, source) for index, source in enumerate(sources))
+        segments.append((segment, tuple(layers)))
+    return Recipe(bank.candidates.digest, bank.candidates.shared, tuple(segments))
 
 
 def random_recipe(bank: LayerBank, generator: np.random.Generator) -> Recipe:

@@ -28,12 +28,14 @@ import merge_gym
 from experiments.replaying import (
     Clock,
     Memory,
+    Mixes,
     Play,
     Recording,
     Replay,
     exactness,
     gemm_peak,
     memory,
+    mixes,
     random_suite,
     record,
     replay,
@@ -182,6 +184,20 @@ def memory_table(seen: Memory) -> Table:
     return table
 
 
+def mixes_table(seen: Mixes) -> Table:
+    """A row for each sample of the resident memory while mixes are scored."""
+    table = _table(
+        f"a λ for each layer and expert: {seen.recipes} merged in {seen.merging.cpu:.2f} s of CPU",
+        "recipes scored",
+        "resident MiB",
+        f"above the suite MiB (budgets {seen.memory.budget / MEBIBYTE:.0f})",
+    )
+    for recipes, resident in seen.memory.samples.items():
+        above = (resident - seen.memory.before) / MEBIBYTE
+        table.add_row(f"{recipes}", f"{resident / MEBIBYTE:.0f}", f"{above:.0f}")
+    return table
+
+
 def _say(name: str, run: Replay) -> None:
     executed = run.executed / run.asked
     print(
@@ -261,12 +277,14 @@ def main(config: DictConfig) -> None:
     peak = max(peaks.values())
     bank = LayerBank(merge_gym.load_suite(config.suite))
     seen = memory(bank, config.memory_episodes, config.memory_cache * MEBIBYTE)
+    budgets = config.memory_cache * MEBIBYTE, config.mixes_bank * MEBIBYTE
+    mixed = mixes(bank.suite, config.mixes, 10 * config.mixes, *budgets)
     exact = exactness(bank, config.exact_recipes)
     done, cold = searches(config, directory), cold_scores(config)
     whole = whole_splits(config, done)
     console = Console(width=160)
     tables = search_table(done, peak), whole_table(whole), cold_table(cold, peak)
-    console.print(*tables, memory_table(seen), sep="\n")
+    console.print(*tables, memory_table(seen), mixes_table(mixed), sep="\n")
     print(
         f"GEMM peak {peaks['product'] / 1e9:.0f} GFLOP/s by the BLAS, "
         f"{peaks['convolution'] / 1e9:.0f} as a convolution (shares are of the greater); "
@@ -277,7 +295,14 @@ def main(config: DictConfig) -> None:
         f"{exact.recipes} random recipes: {exact.unequal} metrics differ, logits by at most "
         f"{exact.deviation:.1e}; plain path equal to the bit: {exact.plain}"
     )
-    numbers = figures(done, whole, cold, seen, peaks) | {"exactness": vars(exact)}
+    numbers = figures(done, whole, cold, seen, peaks) | {
+        "exactness": vars(exact),
+        "mixes": {
+            "recipes": mixed.recipes,
+            "merging_cpu": mixed.merging.cpu,
+            "memory": vars(mixed.memory),
+        },
+    }
     (directory / "speed.json").write_text(json.dumps(numbers, indent=2))
 
 

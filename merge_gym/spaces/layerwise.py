@@ -105,10 +105,12 @@ class Layerwise(Space):
         words = (MIX, *self.candidates.names) if self.take else ()
         places: dict[str, list[Decisions]] = {}
         for run in self._runs:
-            kept = {f"{run}:skip": False} if self.skip else {}
             takes = [f"{at.name}:take" for at in self._positions if at.name.startswith(f"{run}/")]
-            places[run] = [kept | dict.fromkeys(takes, word) for word in words]
-            places[run] += [{f"{run}:skip": True}] * self.skip
+            taken: list[Decisions] = [dict.fromkeys(takes, word) for word in words]
+            if self.skip:
+                kept = [{f"{run}:skip": False} | edit for edit in taken or [{}]]
+                taken = [*kept, {f"{run}:skip": True}]
+            places[run] = taken
         for at in self._positions:
             if not at.indices:
                 places[at.name] = [{f"{at.name}:take": word} for word in words]
