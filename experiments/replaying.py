@@ -290,10 +290,7 @@ class Memory:
 
 def memory(bank: LayerBank, episodes: int, budget: int, subsets: int = 10) -> Memory:
     """Score random episodes, stacking included, and look at the memory every tenth of them."""
-    held = {
-        bank.parameters(source).flat.data_ptr(): bank.parameters(source).flat.nbytes
-        for source in bank.candidates.sources
-    }
+    held = sum(bank.parameters(source).flat.nbytes for source in bank.candidates.sources)
     gc.collect()
     before, samples = resident(), {}
     engine = Evaluator(bank, subsets, cache_bytes=budget)
@@ -302,7 +299,7 @@ def memory(bank: LayerBank, episodes: int, budget: int, subsets: int = 10) -> Me
         engine.score(random_recipe(bank, generator), subset=int(generator.integers(subsets)))
         if episode % (episodes // 10) == 0:
             samples[episode] = resident()
-    return Memory(budget, sum(held.values()), before, samples)
+    return Memory(budget, held, before, samples)
 
 
 @dataclass(frozen=True)
