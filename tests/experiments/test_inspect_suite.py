@@ -97,10 +97,10 @@ def test_the_picture_joins_only_layers_of_one_segment(tmp_path: Path) -> None:
 
 
 def test_the_banks_memory_is_what_its_models_take(bank: LayerBank) -> None:
-    for source in bank.sources:
+    for source in bank.candidates.sources:
         bank.parameters(source)
     suite = bank.suite
-    taken = [bank.parameters(source).flat for source in bank.sources]
+    taken = [bank.parameters(source).flat for source in bank.candidates.sources]
     taken.append(suite.pretrained.parameters.flat)
     needs = inspect_suite.memory(bank)
     assert needs["bank: pretrained and 5 candidates"] == sum(flat.nbytes for flat in taken)

@@ -14,7 +14,7 @@ from experiments.replaying import (
     subset_and_whole,
 )
 from experiments.speed import cold_plays
-from merge_gym import Evaluator, LayerBank
+from merge_gym import Evaluator, LayerBank, Request
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +76,7 @@ def test_a_random_suite_is_a_suite_of_that_size():
     assert len(suite.tasks["first"].splits["search"]) == 12
     bank = LayerBank(suite)
     evaluator = Evaluator(bank, subsets=2)
-    assert evaluator.cost(subset=0) == 12
+    [recipe, *_] = (bank.uniform(source) for source in bank.candidates.sources)
+    assert evaluator.cost(Request(recipe, subsets=(0,))) == 12
     full, last = layer_flops(bank)
     assert 0 < last < full

@@ -85,7 +85,7 @@ def built(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_library_opens_and_scores_a_suite_whose_t5_was_trained_here(built: Path) -> None:
     suite = load_suite(built / "t5-domains-3.yaml")
     bank = LayerBank(suite)
-    assert bank.segments == {"encoder": 2, "decoder": 1}
+    assert bank.candidates.segments == {"encoder": 2, "decoder": 1}
     assert suite.tasks["news"].splits["test"].targets.shape[:2] == (6, 3)
     scores = ReferenceEvaluator(bank, subsets=2).score(Recipe.uniform("average", bank), "test")
     assert scores.keys() == {"source", "news"}
