@@ -139,6 +139,9 @@ BAD = {
     "operators.bank=[tees]": "tees",
     "subsets=0": "subsets",
     "device=gpu": "gpu",
+    "heads=5": "heads is null, or a mapping of examples, ridge, seed; got 5",
+    "+heads.count=9": "heads is null, or a mapping of examples, ridge, seed; got {'count': 9}",
+    "+heads.examples=1": "at least 2 examples, got 1",
     "seed=1.5": "a seed is a whole number of at least 0, got 1.5",
 }
 

@@ -8,6 +8,7 @@ from experiments.replaying import (
     exactness,
     layer_flops,
     memory,
+    mixes,
     random_suite,
     record,
     replay,
@@ -65,6 +66,13 @@ def test_memory_is_sampled_and_within_the_budget(bank):
     seen = memory(bank, 40, budget=2**20, subsets=3)
     assert list(seen.samples) == list(range(4, 44, 4))
     assert seen.bank == 5 * bank.suite.pretrained.parameters.flat.nbytes
+
+
+def test_mixes_are_merged_and_scored_within_their_budgets(suite):
+    seen = mixes(suite, 3, 30, cache_bytes=2**20, bank_bytes=2**20, subsets=3)
+    assert (seen.recipes, len(seen.merging.parts)) == (3, 1)
+    assert list(seen.memory.samples) == list(range(3, 33, 3))
+    assert seen.memory.budget == 2**21
 
 
 def test_a_random_suite_is_a_suite_of_that_size():

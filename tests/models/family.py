@@ -17,7 +17,7 @@ from merge_gym import LayerBank, Recipe, Suite
 from merge_gym.exports.checkpoints import export
 from merge_gym.merging.assembly import assemble
 from merge_gym.models import check_forward, load_checkpoint, torchvision_shim
-from merge_gym.recipe import Layer
+from merge_gym.recipe import LAYER_COMPONENTS, Layer
 from merge_gym.suites import Split, Task
 
 EXPERTS = ("one", "two")
@@ -116,8 +116,11 @@ def write_case(directory: Path, save: Save, inputs: Mapping[str, Tensor]) -> Fam
 
 
 def recipes(bank: LayerBank) -> dict[str, Recipe]:
-    """A skipped, a stacked and a mixed recipe; the stacked one begins with the last layer."""
+    """A skipped, a stacked and a mixed recipe, and where the family has components, one of them
+    with scales; the stacked one begins with the last layer."""
     one, two, average, ties = bank.candidates.sources
+    family = bank.candidates.family
+    apart = tuple(zip(LAYER_COMPONENTS, (one, average, two), strict=True))
     kinds = {
         "skipped": lambda size: [Layer.of(size - 1, two)],
         "stacked": lambda size: [Layer.of(size - 1, one), Layer.of(0, two), Layer.of(0, two)],
@@ -126,10 +129,15 @@ def recipes(bank: LayerBank) -> dict[str, Recipe]:
             for index, source in zip(range(size), (average, ties, one), strict=False)
         ],
     }
+    if family.components and family.scales:
+        kinds["scaled"] = lambda size: [
+            Layer(index, apart, scale=0.8 + 0.1 * index, stream=1.2) for index in range(size)
+        ]
+    ends = (("stem", one), ("norm", two)) if family.norm else bank.candidates.shared
     return {
         name: Recipe(
             bank.suite.digest,
-            bank.candidates.shared,
+            ends if name == "scaled" else bank.candidates.shared,
             tuple(
                 (segment, tuple(layers(size))) for segment, size in bank.candidates.segments.items()
             ),

@@ -89,7 +89,7 @@ def equal_case(name: str) -> Case | None:
 def ours(suite: Suite, name: str, case: Case | None) -> Callable[[], object]:
     """Build one candidate of a fresh bank, its statistics included."""
     bank = LayerBank(suite, [{"name": name, **(case.settings if case else {})}])
-    return lambda: bank.parameters(bank.sources[-1])
+    return lambda: bank.parameters(bank.candidates.sources[-1])
 
 
 def theirs(suite: Suite, case: Case) -> Callable[[], object]:
