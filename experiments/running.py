@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, cast
 
@@ -72,9 +72,19 @@ def open_bank(config: DictConfig) -> tuple[LayerBank, Evaluator]:
         suite,
         plain["operators"]["bank"],
         bank_bytes=settings.pop("bank_bytes"),
-        heads=None if plain["heads"] is None else Calibration(**plain["heads"]),
+        heads=_calibration(plain["heads"]),
     )
     return bank, Evaluator(bank, config.subsets, config.device, **settings)
+
+
+def _calibration(given: Any) -> Calibration | None:
+    if given is None:
+        return None
+    try:
+        return Calibration(**given)
+    except TypeError:
+        names = ", ".join(of.name for of in fields(Calibration))
+        raise ValueError(f"heads is null, or a mapping of {names}; got {given!r}") from None
 
 
 def prepare(
