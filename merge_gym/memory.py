@@ -10,7 +10,8 @@ T = TypeVar("T")
 
 
 class Memo(Generic[T]):
-    """Values by key, up to a number of bytes in all; the least recently used make room."""
+    """Values by key, up to a number of bytes in all; the least recently used make room. A copy, or
+    one that was pickled, is empty."""
 
     def __init__(self, budget: int) -> None:
         self.budget = budget
@@ -19,6 +20,10 @@ class Memo(Generic[T]):
 
     def __len__(self) -> int:
         return len(self._values)
+
+    def __reduce__(self) -> tuple[type[Memo[T]], tuple[int]]:
+        """What is remembered does not travel."""
+        return Memo, (self.budget,)
 
     def get(self, key: Hashable) -> T | None:
         """What was put under `key`; None if it is not there."""

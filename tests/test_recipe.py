@@ -215,7 +215,7 @@ def test_a_layer_of_another_kind_is_refused(bank, layer):
 )
 def test_any_json_is_a_recipe_or_a_value_error(data):
     for text in (json.dumps(data), json.dumps({"format": "merge_gym.recipe/2", "x": data})):
-        with pytest.raises(ValueError, match="recipe|name|source|scale|setting|parts"):
+        with pytest.raises(ValueError, match=r"recipe|name|source|scale|setting|parts"):
             Recipe.from_json(text)
 
 
