@@ -58,6 +58,22 @@ def test_what_was_found_is_at_least_the_best_uniform_merge(finished: Path) -> No
     assert best >= max(means["expert"] + means["uniform"])
 
 
+def test_calibrated_heads_stand_beside_their_controls_and_are_not_charged(finished: Path) -> None:
+    rows = {row["name"]: row for row in results(finished)["rows"] if row["kind"] == "calibrated"}
+    assert {"pretrained", "expert low", "expert high", "found"} < rows.keys()
+    assert len(rows) == 5  # and the best uniform merge
+    assert rows["found"]["search"] != found(finished)["search"]
+    assert results(finished)["trials"] == len((finished / "trials.jsonl").read_text().splitlines())
+
+
+def test_heads_that_are_calibrated_in_every_score_are_in_the_recipe(
+    suite_file: Path, tmp_path: Path
+) -> None:
+    run("search", suite_file, tmp_path, "+heads.examples=20")
+    assert json.loads((tmp_path / "recipe.json").read_text())["heads"]["examples"] == 20
+    assert "calibrated" not in {row["kind"] for row in results(tmp_path)["rows"]}
+
+
 @pytest.mark.parametrize(
     "override", ["budget=12", "budget=7.3", "space=walk", "agent.racing=false"]
 )
