@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from experiments import search, summarise
+from merge_gym.recipe import Calibration, Recipe
 from tests.experiments.programs import (
     QUICK,
     assert_same_run,
@@ -70,7 +71,8 @@ def test_heads_that_are_calibrated_in_every_score_are_in_the_recipe(
     suite_file: Path, tmp_path: Path
 ) -> None:
     run("search", suite_file, tmp_path, "+heads.examples=20")
-    assert json.loads((tmp_path / "recipe.json").read_text())["heads"]["examples"] == 20
+    recipe = Recipe.from_json((tmp_path / "recipe.json").read_text())
+    assert recipe.heads == Calibration(examples=20)
     assert "calibrated" not in {row["kind"] for row in results(tmp_path)["rows"]}
 
 
