@@ -76,7 +76,8 @@ def progress_curve(
     scores = [100 * trial.mean for trial in full]
     axes.plot(spent, scores, ".", color="0.7", label="scored on the whole search split")
     best = list(accumulate(scores, max))
-    axes.step(spent, best, where="post", color="tab:orange", linewidth=2, label="best so far")
+    ends = [*spent, trials[-1].spent / full_cost], [*best, *best[-1:]]
+    axes.step(*ends, where="post", color="tab:orange", linewidth=2, label="best so far")
     for (label, level), style in zip(marks.items(), ("--", ":"), strict=False):
         axes.axhline(level, color="k", linestyle=style, lw=1, label=f"{label} ({level:.1f})")
     axes.set_title(title, loc="left", fontsize="medium")

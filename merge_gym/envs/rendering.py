@@ -121,7 +121,7 @@ def recipe_figure(recipe: Recipe, candidates: Candidates, title: str) -> Figure:
             shares = _shares(source, experts)
             for row, share in enumerate(shares or [None] * len(experts)):
                 at = place * len(experts) + row
-                text = source.name[:4] if share is None else f"{share:.2f}"
+                text = source.name[:8] if share is None else f"{share:.2f}"
                 values[at, column] = np.nan if share is None else share
                 axes.text(column, at, text, ha="center", va="center", fontsize=7)
         if scaled:
