@@ -16,7 +16,8 @@ from merge_gym.models import torchvision_shim
 
 torchvision_shim.install()
 
-from transformers import ViTConfig, ViTForImageClassification  # noqa: E402
+from transformers import ViTConfig  # noqa: E402
+from transformers import ViTForImageClassification as ViTForImageClassification  # noqa: E402
 
 
 @dataclass(frozen=True)
