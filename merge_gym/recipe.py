@@ -7,11 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import isfinite
 from operator import index
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from merge_gym.merging.bank import LayerBank
-    from merge_gym.spaces.candidates import Candidates
+from typing import Any, Protocol
 
 FORMAT = "merge_gym.recipe/2"
 FORMATS = ("merge_gym.recipe/1", FORMAT)
@@ -148,6 +144,25 @@ class Calibration:
             raise ValueError(f"a seed is a whole number of at least 0, got {_short(self.seed)}")
 
 
+class Candidates(Protocol):
+    """What spells recipes from actions; `merge_gym.spaces.Candidates`."""
+
+    def walk(self, actions: Iterable[int]) -> Recipe: ...
+
+
+class HasCandidates(Protocol):
+    """A bank or a table."""
+
+    @property
+    def candidates(self) -> Candidates: ...
+
+
+class Bank(Protocol):
+    """What knows sources by name; `merge_gym.LayerBank`."""
+
+    def uniform(self, spec: str | Mapping[str, Any] | Source) -> Recipe: ...
+
+
 @dataclass(frozen=True)
 class Recipe:
     """The ordered layers of a merged model, with the sources of each.
@@ -167,7 +182,7 @@ class Recipe:
     heads: Calibration | None = None
 
     @classmethod
-    def from_actions(cls, actions: Iterable[int], bank: LayerBank | Candidates) -> Recipe:
+    def from_actions(cls, actions: Iterable[int], bank: HasCandidates | Candidates) -> Recipe:
         """Replay `actions` by the rules of the MDP and return what they build.
 
         Raises ValueError if the actions do not end a valid episode.
@@ -177,7 +192,7 @@ class Recipe:
         return candidates.walk(actions)
 
     @classmethod
-    def uniform(cls, source: str | Mapping[str, Any] | Source, bank: LayerBank) -> Recipe:
+    def uniform(cls, source: str | Mapping[str, Any] | Source, bank: Bank) -> Recipe:
         """The whole model from one expert or operator: every layer, in order, and all that is
         shared. (With the bank's own shared parameters: `bank.candidates.repeated`.)"""
         return bank.uniform(source)
