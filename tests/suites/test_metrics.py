@@ -8,26 +8,27 @@ import yaml
 from transformers import ElectraConfig, ElectraForTokenClassification
 
 from merge_gym import LayerBank, Recipe, ReferenceEvaluator, load_suite
+from merge_gym.models import ADAPTERS
 from merge_gym.suites import metric
 from merge_gym.suites.metrics import METRICS
 from tests import tiny_text
 
 
 @pytest.fixture
-def label_probability():
+def probability_of_this_test():
     @metric(columns=("input", "label"))
-    def label_probability(logits, labels):
+    def probability_of_this_test(logits, labels):
         """The probability of the label; float32, shape (n,)."""
         return logits.softmax(-1).gather(-1, labels[:, None]).squeeze(-1)
 
-    yield label_probability
-    del METRICS["label_probability"]
+    yield probability_of_this_test
+    del METRICS["probability_of_this_test"]
 
 
-def test_a_metric_of_ones_own_scores_a_suite(suite_file, tmp_path, label_probability):
+def test_a_metric_of_ones_own_scores_a_suite(suite_file, tmp_path, probability_of_this_test):
     description = yaml.safe_load(suite_file.read_text())
     for task in description["tasks"].values():
-        task["metric"] = "label_probability"
+        task["metric"] = "probability_of_this_test"
     file = suite_file.with_name("probability.yaml")
     file.write_text(yaml.safe_dump(description))
     bank = LayerBank(load_suite(file))
@@ -39,9 +40,9 @@ def test_a_metric_of_ones_own_scores_a_suite(suite_file, tmp_path, label_probabi
     assert len(set(values.tolist())) > 2
 
 
-def test_a_metric_says_what_it_needs(label_probability):
+def test_a_metric_says_what_it_needs(probability_of_this_test):
     assert [name for name, found in METRICS.items() if found.argmax_only] == ["accuracy"]
-    found = METRICS["label_probability"]
+    found = METRICS["probability_of_this_test"]
     assert (found.argmax_only, found.language, found.ends) == (False, False, False)
     assert found.columns == METRICS["accuracy"].columns == ("input", "label")
     assert [name for name, found in METRICS.items() if found.ends] == ["exact_match"]
@@ -94,6 +95,7 @@ def test_a_head_for_each_token_is_refused_when_the_suite_is_opened(tmp_path, mon
         return ElectraForTokenClassification(config)
 
     monkeypatch.setitem(tiny_text.MODELS, "electra", electra)
+    monkeypatch.delitem(ADAPTERS, "electra", raising=False)
     columns = {"input": "text", METRICS[name].columns[-1]: METRICS[name].columns[-1]}
     rows = [{"text": f"the film {w}", "label": 0, "target": "no"} for w in ("is", "was")]
     file = tiny_text.write_suite(tmp_path, "electra", {"metric": name, "columns": columns}, rows)
