@@ -22,12 +22,15 @@ class Race:
         subsets: on how many it was scored.
         difference: mean over those of its score × 100 less the incumbent's.
         variance: of that mean as an estimate of the difference on the whole search split.
+        challenger, incumbent: the decisions that met.
     """
 
     won: bool
     subsets: int
     difference: float
     variance: float
+    challenger: Decisions
+    incumbent: Decisions
 
 
 class Racer:
@@ -85,10 +88,11 @@ class Racer:
             if m < count and mean + z * self.sd * math.sqrt(1 / m - 1 / count) < 0:
                 break
         self._learn(differences, mean)
-        won = m == count and mean > 0
+        won, met = m == count and mean > 0, self.incumbent
         if won:
             self.install(challenger)
-        return Race(won, m, mean, self.sd**2 * (1 / m - 1 / count))
+        variance = self.sd**2 * (1 / m - 1 / count)
+        return Race(won, m, mean, variance, dict(challenger), met)
 
     def _incumbents(self, subset: int) -> float:
         if subset not in self._scores:
@@ -104,8 +108,9 @@ class Racer:
 SURE = 3.0
 
 
-def race_starts(racer: Racer) -> None:
-    """Install the best of the space's starts: the first is scored whole, the others race.
+def race_starts(racer: Racer) -> list[Race]:
+    """Install the best of the space's starts: the first is scored whole, the others race, in races
+    that are returned.
 
     They are few and the whole search stands on them, so only one that is worse by `SURE` standard
     errors is dropped. On fashion-halves-0 and -1 that never lost the best of 7 starts in 240
@@ -113,5 +118,4 @@ def race_starts(racer: Racer) -> None:
     """
     starts = list(racer.study.space.starts().values())
     racer.install(starts[0])
-    for start in starts[1:]:
-        racer.race(start, max(racer.z, SURE))
+    return [racer.race(start, max(racer.z, SURE)) for start in starts[1:]]

@@ -1,0 +1,131 @@
+"""Actor-critic over edits of an incumbent: reinforcement learning as improvement."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+
+from agents.agent import Agent, agent
+from agents.critic import ChainCritic, Choices
+from agents.racing import Race, Racer, race_starts
+from merge_gym.settings import Range
+from merge_gym.spaces.space import Decisions, Space
+from merge_gym.spaces.walk import Walk
+from merge_gym.studies.study import Study
+
+DOUBLE, TRIPLE, ANYWHERE = 150, 80, 20
+"""How many edits of two layers, of three, and recipes from anywhere the actor draws among, beside
+every edit of one layer."""
+
+WORST = -25.0
+"""Points that a critic is told at most of a loss: how broken a broken recipe is teaches nothing."""
+
+
+@agent("edit_actor_critic")
+@dataclass
+class EditActorCritic(Agent):
+    """Learns which edits improve the incumbent, from the races of all edits so far.
+
+    State: the incumbent. Action: another choice at one to three layers; never a recipe that was
+    tried. Reward: the raced difference to the incumbent on the same subsets, in points; the
+    incumbent moves when the challenger wins on all of them. The actor draws from a softmax of the
+    critic's values over edits; the critic is a Bayesian linear model of layers and neighbouring
+    pairs of layers (`ChainCritic`), updated exactly after each race by its difference and the
+    variance of that. It begins at the best of the space's starts, which race too.
+
+    Args:
+        z: of the race, in standard errors; the fewer, the sooner challengers are dropped.
+        temperature: of the softmax, in points.
+        layer_sd, pair_sd: of the critic's effects beforehand, in points.
+        misfit: standard deviation of what the critic cannot express, in points.
+    """
+
+    z: Annotated[float, Range(0)] = 0.5
+    temperature: Annotated[float, Range(1e-3)] = 1.0
+    layer_sd: Annotated[float, Range(1e-3)] = 3.0
+    pair_sd: Annotated[float, Range(1e-3)] = 3.0
+    misfit: Annotated[float, Range(0)] = 1.0
+
+    def check(self, study: Study) -> None:
+        if not isinstance(study.space, Walk):
+            raise ValueError(
+                f"edit_actor_critic edits the choice at each layer: it searches space=walk, not "
+                f"{type(study.space).__name__}"
+            )
+        if study.budget is None or study.budget < study.full_cost:
+            raise ValueError(
+                f"edit_actor_critic needs a budget of at least one full evaluation, "
+                f"{study.full_cost} examples, got {study.budget}"
+            )
+
+    def run(self, study: Study) -> None:
+        generator = np.random.default_rng(study.seed)
+        racer, words = Racer(study, self.z, generator), Words(study.space)
+        critic = ChainCritic(words.layers, words.choices, self.layer_sd, self.pair_sd)
+        tried: set[bytes] = set()
+
+        def learn(race: Race) -> None:
+            challenger, incumbent = words.read(race.challenger), words.read(race.incumbent)
+            tried.update((challenger.tobytes(), incumbent.tobytes()))
+            variance = race.variance + self.misfit**2
+            critic.learn(challenger, incumbent, max(race.difference, WORST), variance)
+
+        for race in race_starts(racer):
+            learn(race)
+        while len(edits := untried(words, words.read(racer.incumbent), tried, generator)):
+            drawn = critic.values(edits) / self.temperature + generator.gumbel(size=len(edits))
+            learn(racer.race(words.spell(edits[int(drawn.argmax())])))
+
+
+class Words:
+    """The decisions of a walk as numbers: at each layer, which of its words.
+
+    Attributes:
+        layers, choices: L, and K at each layer.
+    """
+
+    def __init__(self, space: Space) -> None:
+        self._places = tuple(space.decisions)
+        self._words = next(iter(space.decisions.values())).choices
+        self.layers, self.choices = len(self._places), len(self._words)
+
+    def read(self, decisions: Decisions) -> Choices:
+        """Decisions as numbers, shape (L,)."""
+        return np.array([self._words.index(decisions[place]) for place in self._places])
+
+    def spell(self, choices: Choices) -> Decisions:
+        """Numbers as decisions."""
+        spelt = zip(self._places, choices.tolist(), strict=True)
+        return {place: self._words[choice] for place, choice in spelt}
+
+
+def untried(
+    words: Words, incumbent: Choices, tried: set[bytes], generator: np.random.Generator
+) -> Choices:
+    """Edits that were not tried, each once: all of one layer, some of two and three, and a few
+    recipes from anywhere; shape (n, L)."""
+    layers, choices = words.layers, words.choices
+    single = np.repeat(incumbent[None], layers * choices, axis=0)
+    single[np.arange(len(single)), np.arange(len(single)) // choices] = np.tile(
+        np.arange(choices), layers
+    )
+    drawn = [
+        _edited(incumbent, count, places, choices, generator)
+        for places, count in ((2, DOUBLE), (3, TRIPLE))
+        if places <= layers
+    ]
+    anywhere = generator.integers(choices, size=(ANYWHERE, layers))
+    edits = np.unique(np.concatenate([single, *drawn, anywhere]), axis=0)
+    return edits[[edit.tobytes() not in tried for edit in edits]]
+
+
+def _edited(
+    incumbent: Choices, count: int, places: int, choices: int, generator: np.random.Generator
+) -> Choices:
+    """The incumbent `count` times, with choices drawn anew at `places` random layers of each."""
+    edits = np.repeat(incumbent[None], count, axis=0)
+    where = generator.random(edits.shape).argsort(axis=1)[:, :places]
+    np.put_along_axis(edits, where, generator.integers(choices, size=where.shape), axis=1)
+    return edits
