@@ -7,6 +7,7 @@
     python -m experiments.build_suite suite=cub200-halves pretrained=vit-base-patch16 device=cuda
     python -m experiments.build_suite suite=t5-domains output=my-suite data.tasks.news.directory=…
     python -m experiments.build_suite suite=t5-qa output=my-suite
+    python -m experiments.build_suite suite=dinov2-domains output=my-suite pretrained.file=…
 
 The same settings and versions give the same files on the same kind of machine.
 """
@@ -24,7 +25,14 @@ from rich.console import Console
 from rich.progress import Progress, TimeElapsedColumn
 from rich.table import Table
 
-from experiments.builders import image_suite, language_suite, small_vit_suite, t5_suite, text_suite
+from experiments.builders import (
+    dinov2_suite,
+    image_suite,
+    language_suite,
+    small_vit_suite,
+    t5_suite,
+    text_suite,
+)
 from experiments.builders.files import Result, new_directory, size_of
 
 Builder = Callable[[DictConfig, Path, Progress], list[Result]]
@@ -35,6 +43,7 @@ BUILDERS: dict[str, Builder] = {
     "language": language_suite.build,
     "images": image_suite.build,
     "t5": t5_suite.build,
+    "dinov2": dinov2_suite.build,
 }
 
 

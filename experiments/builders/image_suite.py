@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, Self
 
 import datasets
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from omegaconf import DictConfig
+from PIL.Image import Image
 from rich.progress import Progress
 from torch import Tensor
 from torch.nn.functional import cross_entropy, pad
@@ -31,6 +33,21 @@ SHIFT = 14
 """Training images are shifted by up to their size divided by this: 16 of 224 pixels."""
 
 
+class Images(Protocol):
+    """Images that are decoded when they are asked for."""
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Places in the head, shape (n,)."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: NDArray[np.int64], /) -> Self: ...
+
+    def decoded(self) -> list[Image]:
+        """All of them."""
+
+
 class ImageClassifier:
     """A pretrained model with a fresh head, and its image processor.
 
@@ -39,31 +56,35 @@ class ImageClassifier:
         names: of the classes.
         seed: of the head, of dropout and of augmentation.
         device: where the model runs.
+        augment: whether training images are mirrored and shifted.
     """
 
-    def __init__(self, directory: Path, names: Sequence[str], seed: int, device: str) -> None:
+    def __init__(
+        self, directory: Path, names: Sequence[str], seed: int, device: str, augment: bool = True
+    ) -> None:
         model = open_with_head(AutoModelForImageClassification, directory, names, seed)
         self.model: PreTrainedModel = model.to(device)
-        self.seed, self.device = seed, device
+        self.seed, self.device, self.augment = seed, device, augment
         self.pixels = open_image_processor(str(directory), model.config)
 
     def logits(self, pixels: Tensor) -> Tensor:
         """The head's output, shape (n, classes)."""
         return self.model(pixel_values=pixels.to(self.device)).logits
 
-    def loss_on(self, images: ImageRows) -> Callable[[Tensor], Tensor]:
-        """The mean cross entropy of the images of these numbers, augmented, shape (batch,)."""
+    def loss_on(self, images: Images) -> Callable[[Tensor], Tensor]:
+        """The mean cross entropy of the images of these numbers, shape (batch,)."""
         generator = torch.Generator().manual_seed(self.seed)
 
         def loss(batch: Tensor) -> Tensor:
             chosen = images[batch.numpy()]
-            pixels = augmented(self.pixels(chosen.decoded()), generator)
+            pixels = self.pixels(chosen.decoded())
+            pixels = augmented(pixels, generator) if self.augment else pixels
             return cross_entropy(self.logits(pixels), torch.tensor(chosen.labels).to(self.device))
 
         return loss
 
     @torch.inference_mode()
-    def score(self, images: ImageRows, batch_size: int = 64) -> float:
+    def score(self, images: Images, batch_size: int = 64) -> float:
         """Share of the images whose largest logit is their label's."""
         hits = 0
         for rows in np.array_split(np.arange(len(images)), -(-len(images) // batch_size)):
