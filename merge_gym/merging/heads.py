@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from merge_gym.merging.own_heads import with_own_head
 from merge_gym.recipe import Calibration, Recipe, Source
 from merge_gym.suites import Suite
 from merge_gym.suites.sequences import end_to_end
+from merge_gym.suites.suite import Split
 
 BATCH = 64
 
@@ -33,6 +35,20 @@ class Readout:
 
     weight: Tensor
     bias: Tensor | None
+
+
+class Fit(NamedTuple):
+    """What ridge regression gives.
+
+    Attributes:
+        mapping: shape (width, outputs).
+        offset: shape (outputs,), zero without an intercept.
+        left_out: for each row what the map gives that is fitted to all others, shape (n, outputs).
+    """
+
+    mapping: Tensor
+    offset: Tensor
+    left_out: Tensor
 
 
 def calibrate(
@@ -70,21 +86,19 @@ def calibrated_readout(recipe: Recipe, bank: LayerBank, task: str) -> Readout:
     """
     calibration = recipe.heads
     assert calibration is not None
-    merged = _features(recipe, bank, task, calibration)
+    merged = features(recipe, bank, task, _inputs(bank, task, calibration))
     expert = bank.suite.tasks[task].expert
     theirs = _own_features(bank, expert, task, calibration)
     model, _ = with_own_head(_of_expert(bank, expert), bank, task)
     own = model.get_submodule(bank.suite.adapter.readout)
     assert isinstance(own, nn.Linear)
-    mapping, offset = ridge(merged, theirs, calibration.ridge, intercept=own.bias is not None)
+    fit = ridge(merged, theirs, calibration.ridge, intercept=own.bias is not None)
     weight = own.weight.detach().double()
-    bias = None if own.bias is None else (weight @ offset + own.bias.detach().double()).float()
-    return Readout((weight @ mapping.T).float(), bias)
+    bias = None if own.bias is None else (weight @ fit.offset + own.bias.detach().double()).float()
+    return Readout((weight @ fit.mapping.T).float(), bias)
 
 
-def ridge(
-    given: Tensor, wanted: Tensor, strength: float | None, intercept: bool = True
-) -> tuple[Tensor, Tensor]:
+def ridge(given: Tensor, wanted: Tensor, strength: float | None, intercept: bool = True) -> Fit:
     """The linear map from `given` to `wanted` with the least squared error and ridge penalty.
 
     Args:
@@ -94,8 +108,6 @@ def ridge(
             for the one of STRENGTHS with the least leave-one-out error, which ridge regression has
             in closed form: e_i / (1 − h_ii).
         intercept: whether the map has an offset.
-
-    Returns: the map, shape (width, outputs), and the offset, shape (outputs,), zero without one.
 
     Raises ValueError where n is at most `width` and the strength is 0.
     """
@@ -113,16 +125,17 @@ def ridge(
     unit = float(squares.mean())
     strengths = STRENGTHS * unit if strength is None else [strength * unit]
 
-    def leave_one_out(penalty: float) -> float:
+    def errors(penalty: float) -> Tensor:
+        """Of each row, by the map that is fitted to all others."""
         shrunk = squares / (squares + penalty)
         residual = y - left @ (shrunk[:, None] * inner)
         leverage = (left**2) @ shrunk + (1 / n if intercept else 0)
-        return float(((residual / (1 - leverage).clamp_min(1e-9)[:, None]) ** 2).mean())
+        return residual / (1 - leverage).clamp_min(1e-9)[:, None]
 
-    best = min(strengths, key=leave_one_out)
+    best = min(strengths, key=lambda penalty: float((errors(penalty) ** 2).mean()))
     mapping = right.T @ ((singular / (squares + best))[:, None] * inner)
     offset = means[1] - means[0] @ mapping if intercept else torch.zeros_like(means[1])
-    return mapping, offset
+    return Fit(mapping, offset, wanted - errors(best))
 
 
 def _of_expert(bank: LayerBank, expert: str) -> Recipe:
@@ -134,23 +147,34 @@ def _own_features(bank: LayerBank, expert: str, task: str, calibration: Calibrat
     key = (task, calibration.examples, calibration.seed)
     kept = bank.remembered_features.get(key)
     if kept is None:
-        kept = _features(_of_expert(bank, expert), bank, task, calibration)
+        kept = features(_of_expert(bank, expert), bank, task, _inputs(bank, task, calibration))
         bank.remembered_features.put(key, kept, kept.nbytes)
     return kept
 
 
-@torch.inference_mode()
-def _features(recipe: Recipe, bank: LayerBank, task: str, calibration: Calibration) -> Tensor:
-    """What the head's last layer is given on the calibration's inputs: float64, (n, width)."""
-    model, _ = with_own_head(recipe, bank, task)
+def _inputs(bank: LayerBank, task: str, calibration: Calibration) -> Split:
+    """The examples of the search split that heads are calibrated on."""
     split = bank.suite.tasks[task].splits["search"]
     order = np.random.default_rng(calibration.seed).permutation(len(split))
-    rows = torch.from_numpy(np.sort(order[: calibration.examples]))
+    return split[torch.from_numpy(np.sort(order[: calibration.examples]))]
+
+
+@torch.inference_mode()
+def features(recipe: Recipe, bank: LayerBank, task: str, examples: Split) -> Tensor:
+    """What the last layer of a task's head is given: float64, shape (n, width).
+
+    Args:
+        recipe: as `LayerBank.resolve` gives it.
+        bank: where its layers come from.
+        task: whose head.
+        examples: n of that task.
+    """
+    model, _ = with_own_head(recipe, bank, task)
     seen: list[Tensor] = []
     readout = model.get_submodule(bank.suite.adapter.readout)
     hook = readout.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].double()))
-    for start in range(0, len(rows), BATCH):
-        inputs = split[rows[start : start + BATCH]].inputs
+    for start in range(0, len(examples), BATCH):
+        inputs = examples[start : start + BATCH].inputs
         model(**{name: end_to_end(value) for name, value in inputs.items()})
     hook.remove()
     return torch.cat(seen).clone()

@@ -52,17 +52,17 @@ def test_the_strength_is_the_best_by_leaving_one_out(problem):
         for strength in STRENGTHS
     }
     best = min(errors, key=errors.__getitem__)
-    mapping, offset = ridge(given, wanted, None)
-    expected = ridge(given, wanted, best)
-    torch.testing.assert_close(mapping, expected[0])
-    torch.testing.assert_close(offset, expected[1])
-    others = [ridge(given, wanted, strength)[0] for strength in STRENGTHS if strength != best]
-    assert not any(torch.allclose(mapping, other) for other in others)
+    found, expected = ridge(given, wanted, None), ridge(given, wanted, best)
+    torch.testing.assert_close(found, expected)
+    others = [ridge(given, wanted, strength).mapping for strength in STRENGTHS if strength != best]
+    assert not any(torch.allclose(found.mapping, other) for other in others)
+    left_out = [fitted_without(given, wanted, row, best) for row in range(len(given))]
+    torch.testing.assert_close(found.left_out, torch.stack(left_out))
 
 
 def test_without_a_ridge_it_is_least_squares(problem):
     given, wanted = problem
-    mapping, offset = ridge(given, wanted, 0.0)
+    mapping, offset, _ = ridge(given, wanted, 0.0)
     ones = torch.cat([given, torch.ones(30, 1, dtype=given.dtype)], 1)
     expected = torch.linalg.lstsq(ones, wanted).solution
     torch.testing.assert_close(mapping, expected[:-1])
