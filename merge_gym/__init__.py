@@ -32,6 +32,7 @@ _HOMES = {
     "calibrate": "merge_gym.merging.heads",
     "export": "merge_gym.exports.checkpoints",
     "list_suites": "merge_gym.suites",
+    "list_tables": "merge_gym.evaluation.table_file",
     "load_suite": "merge_gym.suites",
     "load_table": "merge_gym.evaluation.table",
 }
@@ -57,6 +58,7 @@ __all__ = [
     "calibrate",
     "export",
     "list_suites",
+    "list_tables",
     "load_suite",
     "load_table",
     "operators",
@@ -72,6 +74,7 @@ if TYPE_CHECKING:
     from merge_gym.evaluation.reference import ReferenceEvaluator
     from merge_gym.evaluation.scorer import Outcome, Request, Scorer
     from merge_gym.evaluation.table import Table, load_table
+    from merge_gym.evaluation.table_file import list_tables
     from merge_gym.exports.checkpoints import export
     from merge_gym.merging.bank import LayerBank
     from merge_gym.merging.heads import calibrate

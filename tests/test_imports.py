@@ -24,7 +24,12 @@ FLOORS = [
     {"agents"},
     {"experiments"},
 ]
-TORCH_FREE = ("merge_gym.spaces", "merge_gym.envs", "merge_gym.evaluation.table")
+TORCH_FREE = (
+    "merge_gym.spaces",
+    "merge_gym.envs",
+    "merge_gym.evaluation.table",
+    "merge_gym.evaluation.table_file",
+)
 
 
 def modules() -> dict[str, Path]:

@@ -73,8 +73,8 @@ def open_problem(
             `LayerBank` (`bank_bytes`).
         mapped: whether weights lie in mapped files, as `load_suite` takes it; of no matter where
             `suite` is a Suite.
-        table: a file of `merge_gym.evaluation.table`; no model is then opened, and nothing is
-            stacked. With a suite beside it the table must be that suite's.
+        table: a shipped table's name, or a file of `experiments.tabulate`; no model is then
+            opened, and nothing is stacked. With a suite beside it the table must be that suite's.
 
     Raises ValueError or OSError for what cannot be opened.
     """

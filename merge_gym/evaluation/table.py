@@ -1,32 +1,28 @@
 """Tables: every recipe of a small suite scored beforehand, example by example.
 
 A table holds the recipes without stacking: each layer is taken from one of C candidates or skipped,
-(C+1)^L in all, in the order of their decisions with skip last. One safetensors file holds a bit for
-each recipe and example of the search split, the examples' labels, and as JSON what they belong to.
+(C+1)^L in all, in the order of their decisions with skip last. `merge_gym.evaluation.table_file`
+says how it is kept.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
+from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from merge_gym.evaluation.scorer import Outcome, Request, Scorer
 from merge_gym.evaluation.subsets import Subsets
-from merge_gym.recipe import Layer, Recipe, Source, parts_text, whole
+from merge_gym.evaluation.table_file import Rows, find_table, read_rows
+from merge_gym.messages import unknown_name
+from merge_gym.recipe import Layer, Recipe, parts_text
 from merge_gym.spaces.candidates import Candidates
-
-FORMAT = "merge_gym.table/1"
-
-Bits = Mapping[str, NDArray[np.uint8]]
-Labels = Mapping[str, NDArray[np.int64]]
 
 
 class Table(Scorer):
@@ -34,31 +30,37 @@ class Table(Scorer):
 
     Args:
         candidates: what the recipes are made of.
-        bits: for each task, whether a recipe gets an example right: bits of uint8 rows (as
-            `numpy.packbits`), shape (recipes, ⌈n / 8⌉).
-        labels: for each task, the examples' classes, shape (n,).
+        splits: what they get right, by split: `search`, and for reports `test`, which may be
+            missing.
         subsets: S, in how many slices the search split is dealt.
 
     Raises ValueError where S exceeds the smallest search split.
 
     Example:
-        >>> from merge_gym.evaluation.table import load_table
-        >>> table = load_table("tables/fashion-halves-0.safetensors")  # doctest: +SKIP
-        >>> best, score = table.optimum()  # doctest: +SKIP
-        >>> table.rank(best)  # doctest: +SKIP
-        1
+        >>> import merge_gym
+        >>> table = merge_gym.load_table("fashion-halves-0")
+        >>> best, score = table.optimum()
+        >>> table.rank(best), score, table.score(best, "test")  # doctest: +SKIP
     """
 
-    def __init__(self, candidates: Candidates, bits: Bits, labels: Labels, subsets: int) -> None:
-        self.candidates = candidates
-        self.bits, self.labels = bits, labels
-        self.tasks, self.subset_count = tuple(labels), subsets
-        self._subsets = {task: Subsets(of, subsets) for task, of in labels.items()}
+    def __init__(self, candidates: Candidates, splits: Mapping[str, Rows], subsets: int) -> None:
+        self.candidates, self.splits = candidates, splits
+        self.search = splits["search"]
+        self.tasks, self.subset_count = tuple(self.search.labels), subsets
+        self._subsets = {task: Subsets(of, subsets) for task, of in self.search.labels.items()}
         self._fractions: dict[int | None, dict[str, NDArray[np.float64]]] = {}
 
     def __len__(self) -> int:
         """Number of recipes."""
         return count_recipes(self.candidates)
+
+    @cached_property
+    def digest(self) -> str:
+        """What tells this table from others, whether or not it knows the test split."""
+        candidates = self.candidates
+        sources = [source.to_dict() for source in (*candidates.sources, candidates.shared[0][1])]
+        content = json.dumps([candidates.digest, sources, self.search.checksum])
+        return sha256(content.encode()).hexdigest()[:16]
 
     @property
     def operators(self) -> list[dict[str, Any]]:
@@ -73,10 +75,7 @@ class Table(Scorer):
 
     def cost(self, request: Request) -> int:
         self.check(request)
-        if request.split != "search":
-            raise ValueError(f"a table holds the search split only, got split={request.split!r}")
-        rows = [self._rows(unit) for unit in self.units(request)]
-        return sum(map(len, rows))
+        return sum(len(self._examples(unit)) for unit in self.units(request))
 
     def fractions(self, subset: int | None = None) -> dict[str, NDArray[np.float64]]:
         """{task: every recipe's accuracy, shape (recipes,)}; not to be changed."""
@@ -95,7 +94,9 @@ class Table(Scorer):
         return scores, sum(self._size(task, subset) for task in self.tasks)
 
     def _size(self, task: str, subset: int | None) -> int:
-        return len(self.labels[task] if subset is None else self._subsets[task].rows[subset])
+        if subset is None:
+            return len(self.search.labels[task])
+        return len(self._subsets[task].rows[subset])
 
     def scores(self, subset: int | None = None) -> NDArray[np.float64]:
         """The mean over tasks of every recipe's score, shape (recipes,)."""
@@ -162,27 +163,37 @@ class Table(Scorer):
 
     def _outcome(self, request: Request) -> Outcome:
         cost, index = self.cost(request), self.index(request.recipe)
-        right = {task: np.unpackbits(bits[index]) for task, bits in self.bits.items()}
+        bits = self._split(request.split).bits
+        right = {task: np.unpackbits(of[index]) for task, of in bits.items()}
         values: dict[str, list[NDArray[np.float32]]] = {}
         for unit in self.units(request):
             task = unit.tasks[0] if unit.tasks else ""
-            values.setdefault(task, []).append(right[task][self._rows(unit)].astype(np.float32))
+            chosen = right[task][self._examples(unit)]
+            values.setdefault(task, []).append(chosen.astype(np.float32))
         return Outcome({task: np.concatenate(parts) for task, parts in values.items()}, cost)
 
-    def _rows(self, unit: Request) -> NDArray[np.int64]:
+    def _examples(self, unit: Request) -> NDArray[np.int64]:
         """The positions of the examples that a unit of a request names."""
         task = unit.tasks[0] if unit.tasks else ""
         if unit.subsets is None:
-            return np.arange(len(self.labels[task]))
+            return np.arange(len(self._split(unit.split).labels[task]))
         return self._subsets[task].rows[unit.subsets[0]]
 
+    def _split(self, split: str) -> Rows:
+        if split not in self.splits:
+            raise ValueError(
+                f"the table does not hold this split: {unknown_name('split', split, self.splits)} "
+                f"python -m experiments.tabulate test=true makes one with the test split"
+            )
+        return self.splits[split]
+
     def _accuracies(self, task: str, subset: int | None) -> NDArray[np.float64]:
-        examples = len(self.labels[task])
+        examples = len(self.search.labels[task])
         rows = np.arange(examples) if subset is None else self._subsets[task].rows[subset]
         chosen = np.zeros(examples, np.uint8)
         chosen[rows] = 1
-        right = np.bitwise_count(self.bits[task] & np.packbits(chosen)).sum(axis=1, dtype=np.int64)
-        return right / len(rows)
+        right = np.bitwise_count(self.search.bits[task] & np.packbits(chosen))
+        return right.sum(axis=1, dtype=np.int64) / len(rows)
 
     def _number(self, layer: Layer) -> int:
         sources = self.candidates.sources
@@ -210,73 +221,24 @@ def decisions(index: int, sources: int, layers: int) -> list[tuple[int, int]]:
     return [(layer, digit) for layer, digit in enumerate(reversed(digits)) if digit < sources]
 
 
-def load_table(file: str | Path, subsets: int = 10) -> Table:
-    """Read a finished table.
+def load_table(table: str | Path, subsets: int = 10) -> Table:
+    """Open a finished table.
+
+    Args:
+        table: a shipped table's name (`list_tables()`), or a file.
+        subsets: S, in how many slices the search split is dealt.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: not a table, or one that is not finished; S exceeds the smallest search split.
+        FileNotFoundError: no such table.
+        ValueError: a file that is no table, damaged or not finished; S exceeds the smallest search
+            split.
     """
-    candidates, bits, labels = read_rows(Path(file))
-    done, total = len(next(iter(bits.values()))), count_recipes(candidates)
-    if done < total:
+    file = find_table(table)
+    candidates, splits = read_rows(file)
+    done, total = len(splits["search"]), count_recipes(candidates)
+    if done != total:
         raise ValueError(
             f"the table {file} holds {done} of {total} recipes: finish it with "
             f"python -m experiments.tabulate"
         )
-    return Table(candidates, bits, labels, subsets)
-
-
-def read_rows(
-    file: Path,
-) -> tuple[Candidates, dict[str, NDArray[np.uint8]], dict[str, NDArray[np.int64]]]:
-    """Candidates, bits and labels of a table that may not be finished; ValueError if `file` is
-    none."""
-    if not file.is_file():
-        raise FileNotFoundError(
-            f"there is no table {str(file)!r}: make it with python -m experiments.tabulate"
-        )
-    try:
-        with safe_open(file, "np") as handle:
-            header = json.loads((handle.metadata() or {}).get("header", "{}"))
-            if header.get("format") != FORMAT:
-                raise ValueError(f"{file} is not a table of format {FORMAT!r}")
-            tasks = header["tasks"]
-            bits = {task: handle.get_tensor(f"bits/{task}") for task in tasks}
-            labels = {task: handle.get_tensor(f"labels/{task}") for task in tasks}
-    except SafetensorError as error:
-        raise ValueError(f"{file} is not a complete safetensors file ({error})") from None
-    return _candidates(header), bits, labels
-
-
-def write_rows(file: Path, candidates: Candidates, bits: Bits, labels: Labels) -> None:
-    """Write a table, finished or not, in place of the one that may be there."""
-    header = {
-        "format": FORMAT,
-        "suite": candidates.suite,
-        "digest": candidates.digest,
-        "segments": candidates.segments,
-        "candidates": {
-            name: source.to_dict()
-            for name, source in zip(candidates.names, candidates.sources, strict=True)
-        },
-        "shared": candidates.shared[0][1].to_dict(),
-        "tasks": list(labels),
-    }
-    tensors: dict[str, NDArray[Any]] = {f"bits/{task}": rows for task, rows in bits.items()}
-    tensors |= {f"labels/{task}": of for task, of in labels.items()}
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    save_file(tensors, temporary, {"header": json.dumps(header)})
-    temporary.replace(file)
-
-
-def _candidates(header: Mapping[str, Any]) -> Candidates:
-    named = header["candidates"]
-    return Candidates(
-        header["suite"],
-        header["digest"],
-        header["segments"],
-        [Source.from_dict(source) for source in named.values()],
-        list(named),
-        whole(Source.from_dict(header["shared"])),
-    )
+    return Table(candidates, splits, subsets)

@@ -1,5 +1,6 @@
 """Tables against the evaluator that they were made with."""
 
+import json
 import pickle
 import subprocess
 import sys
@@ -10,13 +11,15 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.utils import env_checker
+from safetensors.numpy import load_file, save_file
 
 from experiments.replaying import layer_flops, table_speed
 from experiments.tabulate import savings, tabulate
 from merge_gym import Evaluator, LayerBank, ReferenceEvaluator, Request, spaces
 from merge_gym.envs.making import make_env
 from merge_gym.evaluation.engine import Counts
-from merge_gym.evaluation.table import count_recipes, decisions, load_table, read_rows, write_rows
+from merge_gym.evaluation.table import Table, count_recipes, decisions, load_table
+from merge_gym.evaluation.table_file import read_rows, write_rows
 from merge_gym.recipe import LAYER_COMPONENTS, Layer, Source, whole
 from tests.envs.infos import assert_same_infos, check_info
 from tests.evaluation.recipes import random_recipes
@@ -33,7 +36,7 @@ def bank(suite):
 @pytest.fixture(scope="module")
 def file(bank, tmp_path_factory):
     file = tmp_path_factory.mktemp("table") / "tiny.safetensors"
-    tabulate(bank, file)
+    tabulate(bank, file, test=True)
     return file
 
 
@@ -57,14 +60,16 @@ def test_outcomes_equal_the_evaluators_to_the_bit(bank, table, recipes):
     places = [(None, None), ((0,), None), ((5, 2), None), (3, ("high",)), (SUBSETS, None)]
     for number, recipe in enumerate(recipes):
         subsets, tasks = places[number % len(places)]
-        request = Request(recipe, subsets=subsets, tasks=tasks)
+        split = "search" if subsets or number % 2 else "test"
+        request = Request(recipe, split, subsets, tasks)
         (given,), (expected,) = table.evaluate([request]), reference.evaluate([request])
         assert (given.scores, given.cost) == (expected.scores, expected.cost)
         assert given.values.keys() == expected.values.keys()
         for task, values in expected.values.items():
             np.testing.assert_array_equal(given.values[task], values)
             assert given.values[task].dtype == values.dtype
-    assert table.whole_cost() == reference.whole_cost()
+    for split in ("search", "test"):
+        assert table.whole_cost(split) == reference.whole_cost(split)
 
 
 def test_looking_up_many_at_once_is_looking_up_each(table):
@@ -135,13 +140,16 @@ def test_an_interrupted_table_goes_on_where_it_stopped(bank, file, tmp_path, mon
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        tabulate(bank, halves, every=25, report=stop)
-    _, bits, _ = read_rows(halves)
-    assert {len(rows) for rows in bits.values()} == {50}
+        tabulate(bank, halves, every=25, report=stop, test=True)
+    _, splits = read_rows(halves)
+    assert {name: len(rows) for name, rows in splits.items()} == {"search": 50, "test": 50}
     with pytest.raises(ValueError, match="holds 50 of 125 recipes"):
         load_table(halves)
-    counts = tabulate(bank, halves, every=25)
-    assert counts.asked < 125 * 3 * ReferenceEvaluator(bank).whole_cost() * 0.7
+    with pytest.raises(ValueError, match="holds the splits search, test, but search were asked"):
+        tabulate(bank, halves)
+    counts = tabulate(bank, halves, every=25, test=True)
+    examples = sum(map(ReferenceEvaluator(bank).whole_cost, ("search", "test")))
+    assert counts.asked < 125 * 3 * examples * 0.7
     assert halves.read_bytes() == file.read_bytes()
     assert [path.name for path in tmp_path.iterdir()] == [halves.name]
 
@@ -314,29 +322,114 @@ def test_a_source_outside_the_table_is_refused(bank, table):
 
 def test_other_splits_and_subsets_are_refused(bank, table):
     recipe = bank.uniform("average")
-    with pytest.raises(ValueError, match="search split only"):
-        table.score(recipe, "test")
+    without_test = Table(table.candidates, {"search": table.search}, SUBSETS)
+    assert without_test.digest == table.digest
+    with pytest.raises(ValueError, match=r"does not hold this split.*test=true makes one"):
+        without_test.score(recipe, "test")
     with pytest.raises(ValueError, match="from 0 to 5"):
         table.score(recipe, subset=6)
 
 
 def test_the_table_of_another_suite_or_bank_is_refused(suite, file, tmp_path):
-    other, bits, labels = read_rows(file)
+    other, splits = read_rows(file)
     other.digest = "0" * 16
-    write_rows(tmp_path / "other.safetensors", other, bits, labels)
+    write_rows(tmp_path / "other.safetensors", other, splits)
     with pytest.raises(ValueError, match=r"0000000000000000.*make this suite's own table"):
         make_env(suite=suite, table=tmp_path / "other.safetensors")
     with pytest.raises(ValueError, match="were asked for"):
         make_env(suite=suite, operators=["average"], table=file)
 
 
-def test_what_is_no_table_is_refused(tmp_path, file):
-    with pytest.raises(FileNotFoundError, match=r"experiments\.tabulate"):
+def test_a_compressed_table_holds_the_same(file, tmp_path):
+    candidates, splits = read_rows(file)
+    write_rows(tmp_path / "tiny.safetensors.xz", candidates, splits)
+    again = load_table(tmp_path / "tiny.safetensors.xz")
+    assert again.digest == load_table(file).digest
+    np.testing.assert_array_equal(again.splits["test"].bits["low"], splits["test"].bits["low"])
+
+
+def without(name):
+    def change(header, tensors):
+        del tensors[name]
+
+    return change
+
+
+def of_another_shape(name, change):
+    def changed(header, tensors):
+        tensors[name] = change(tensors[name])
+
+    return changed
+
+
+def in_header(name, value):
+    return lambda header, tensors: header.update({name: value})
+
+
+MALFORMED = {
+    "no bits": (without("bits/low"), "lacks 'bits/low'"),
+    "no test labels": (without("test/labels/low"), "lacks 'test/labels/low'"),
+    "a column less": (
+        of_another_shape("bits/low", lambda bits: bits[:, 1:].copy()),
+        "60 labels",
+    ),
+    "a recipe less": (of_another_shape("bits/low", lambda bits: bits[1:]), "recipes"),
+    "flat bits": (of_another_shape("bits/low", lambda bits: bits[:, 0].copy()), "not uint8 of"),
+    "wide bits": (of_another_shape("bits/low", lambda bits: bits.astype(np.int16)), "are uint8"),
+    "labels that are no numbers": (
+        of_another_shape("labels/low", lambda labels: labels.astype(np.float32)),
+        "labels of the search split of 'low' are int64",
+    ),
+    "one bit": (of_another_shape("bits/low", lambda bits: bits ^ 128), "checksum"),
+    "another format": (in_header("format", "merge_gym.table/9"), "merge_gym.table/9"),
+    "no tasks": (in_header("tasks", []), "not a whole table"),
+    "tasks that are no list": (in_header("tasks", 3), "not a whole table"),
+    "endless layers": (in_header("segments", {"layers": 10**9}), "segments are"),
+    "no sources": (in_header("candidates", {"a": {"what": 1}}), "a source is"),
+    "another digest": (in_header("digest", "0" * 16), "checksum"),
+}
+
+
+@pytest.mark.parametrize(("change", "words"), MALFORMED.values(), ids=MALFORMED)
+def test_a_malformed_table_is_refused_in_one_line(file, tmp_path, change, words):
+    data = file.read_bytes()
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["header"])
+    tensors = load_file(file)
+    change(header, tensors)
+    save_file(tensors, tmp_path / "bad.safetensors", {"header": json.dumps(header)})
+    with pytest.raises(ValueError, match=words) as refusal:
+        load_table(tmp_path / "bad.safetensors")
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("ending", ["", ".xz"])
+def test_damaged_bytes_are_refused_or_change_nothing(file, tmp_path, ending):
+    damaged = tmp_path / f"damaged.safetensors{ending}"
+    write_rows(damaged, *read_rows(file))
+    data, whole = damaged.read_bytes(), load_table(file)
+    generator = np.random.default_rng(0)
+    cut = [data[: int(at)] for at in generator.integers(0, len(data), 40)]
+    flipped = [flip(data, int(at)) for at in generator.integers(0, len(data), 100)]
+    in_head = [flip(data, int(at)) for at in generator.integers(0, 1500, 100)]
+    said = []
+    for each in (*cut, *flipped, *in_head, b"", b"{}", data * 2):
+        damaged.write_bytes(each)
+        try:
+            assert load_table(damaged).digest == whole.digest
+        except ValueError as refusal:
+            said.append(str(refusal))
+    assert len(said) > 200
+    assert all("is not a whole table" in each or "finish it with" in each for each in said)
+
+
+def flip(data, at):
+    return data[:at] + bytes([data[at] ^ 4]) + data[at + 1 :]
+
+
+def test_a_missing_table_is_named_with_those_that_ship(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"experiments\.tabulate, or name a shipped one"):
         load_table(tmp_path / "none.safetensors")
-    torn = tmp_path / "torn.safetensors"
-    torn.write_bytes(file.read_bytes()[:-10])
-    with pytest.raises(ValueError, match="not a complete safetensors file"):
-        load_table(torn)
 
 
 def test_a_table_as_large_as_its_recipes(table, bank):
