@@ -9,7 +9,7 @@ import numpy as np
 
 from agents.agent import Agent, agent
 from agents.critic import ChainCritic, Choices
-from agents.racing import Race, Racer, race_starts
+from agents.racing import Race, Racer, check_budget, race_starts
 from merge_gym.settings import Range
 from merge_gym.spaces.space import Decisions, Space
 from merge_gym.spaces.walk import Walk
@@ -54,11 +54,7 @@ class EditActorCritic(Agent):
                 f"edit_actor_critic edits the choice at each layer: it searches space=walk, not "
                 f"{type(study.space).__name__}"
             )
-        if study.budget is None or study.budget < study.full_cost:
-            raise ValueError(
-                f"edit_actor_critic needs a budget of at least one full evaluation, "
-                f"{study.full_cost} examples, got {study.budget}"
-            )
+        check_budget("edit_actor_critic", study)
 
     def run(self, study: Study) -> None:
         generator = np.random.default_rng(study.seed)

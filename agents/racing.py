@@ -9,8 +9,21 @@ from typing import Any
 
 import numpy as np
 
+from merge_gym.evaluation.races import PRIOR_RACES, PRIOR_SD, hopeless
 from merge_gym.spaces.space import Decisions
 from merge_gym.studies.study import Study
+
+PATIENCE = 200
+"""Races in a row that tell nothing new, after which a space counts as searched through."""
+
+
+def check_budget(name: str, study: Study) -> None:
+    """ValueError where the budget does not pay for one full evaluation."""
+    if study.budget is None or study.budget < study.full_cost:
+        raise ValueError(
+            f"{name} needs a budget of at least one full evaluation, {study.full_cost} examples, "
+            f"got {study.budget}"
+        )
 
 
 @dataclass(frozen=True)
@@ -36,10 +49,8 @@ class Race:
 class Racer:
     """Compares decisions with an incumbent on the same subsets, in a random order.
 
-    After m of S subsets a challenger is dropped if even a difference of z standard errors above
-    what was seen would not reach the incumbent: mean + z · sd · √(1/m − 1/S) < 0. sd, of the
-    difference on one subset, is estimated from all races so far, with `prior_races` made up ones of
-    `prior_sd` points in the beginning.
+    A challenger is dropped when it is hopeless (`merge_gym.evaluation.races`). The standard
+    deviation of a difference on one subset is estimated from all races so far.
 
     Args:
         study: what scores and charges.
@@ -47,16 +58,9 @@ class Racer:
         generator: orders the subsets.
     """
 
-    def __init__(
-        self,
-        study: Study,
-        z: float,
-        generator: np.random.Generator,
-        prior_sd: float = 3.0,
-        prior_races: float = 4.0,
-    ) -> None:
+    def __init__(self, study: Study, z: float, generator: np.random.Generator) -> None:
         self.study, self.z, self.generator = study, z, generator
-        self._squares, self._count = prior_sd**2 * prior_races, prior_races
+        self._squares, self._count = PRIOR_SD**2 * PRIOR_RACES, PRIOR_RACES
         self.incumbent: Decisions = {}
         self.score = -math.inf
         self._scores: dict[int, float] = {}
@@ -85,7 +89,7 @@ class Racer:
             score = 100 * self.study.evaluate(challenger, (subset,)).mean
             differences.append(score - self._incumbents(subset))
             m, mean = len(differences), math.fsum(differences) / len(differences)
-            if m < count and mean + z * self.sd * math.sqrt(1 / m - 1 / count) < 0:
+            if hopeless(mean, m, count, self.sd, z):
                 break
         self._learn(differences, mean)
         won, met = m == count and mean > 0, self.incumbent

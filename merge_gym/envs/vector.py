@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from gymnasium.error import ResetNeeded
-from gymnasium.vector import AutoresetMode, VectorEnv
-from gymnasium.vector.utils import batch_space
+from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
+from merge_gym.envs.lockstep_env import Flags, Floats, LockstepVectorEnv
 from merge_gym.envs.model_merge import NONE, ModelMergeEnv
 from merge_gym.envs.rendering import draw_map, write_map
 from merge_gym.evaluation.scorer import Request, mean_over_tasks
@@ -19,14 +17,11 @@ from merge_gym.evaluation.table import Table
 from merge_gym.recipe import Recipe
 from merge_gym.spaces.lockstep import Lockstep
 
-Floats = NDArray[np.float32]
-Flags = NDArray[np.bool_]
-
 WHOLE_SPLIT = -2
 """The subset of an episode that is to be scored on the whole search split."""
 
 
-class ModelMergeVectorEnv(VectorEnv[Floats, NDArray[np.int64], NDArray[Any]]):
+class ModelMergeVectorEnv(LockstepVectorEnv):
     """N environments of one scorer, stepped together.
 
     Observations, masks, terminations and recipes are those of N single environments given the same
@@ -35,10 +30,7 @@ class ModelMergeVectorEnv(VectorEnv[Floats, NDArray[np.int64], NDArray[Any]]):
     pass moves on. The first episode of a pass is the first of its first round. With N = 1 every
     number equals the single environment's.
 
-    Infos are those of the single environment, stacked, each with its `_key` mask. With
-    `autoreset_mode` NEXT_STEP (the default) an ended environment is reset by the next step, which
-    ignores its action; with SAME_STEP at once, and its last observation and info stand in
-    `final_obs` and `final_info`; with DISABLED by `reset(options={"reset_mask": …})`.
+    Infos, `reset` and the three modes of automatic resets are as `LockstepVectorEnv` says.
 
     Args:
         single: one environment, which gives candidates, scorer, reward and settings.
@@ -54,78 +46,18 @@ class ModelMergeVectorEnv(VectorEnv[Floats, NDArray[np.int64], NDArray[Any]]):
         ([0.0, 0.0, 0.0], [False, False, False])
     """
 
+    single: ModelMergeEnv
+
     def __init__(
         self,
         single: ModelMergeEnv,
         num_envs: int = 1,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
     ) -> None:
-        if isinstance(num_envs, bool) or not isinstance(num_envs, int) or num_envs < 1:
-            raise ValueError(f"num_envs is a whole number of at least 1, got {num_envs!r}")
-        self.single = single
-        self.num_envs = num_envs
-        self.autoreset_mode = AutoresetMode(autoreset_mode)
-        self.metadata = single.metadata | {"autoreset_mode": self.autoreset_mode}
-        self.render_mode = single.render_mode
-        self.single_action_space = single.action_space
-        self.single_observation_space = single.observation_space
-        self.action_space = batch_space(self.single_action_space, num_envs)
-        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        super().__init__(single, num_envs, autoreset_mode)
         self.schedule: SubsetSchedule | None = None
         self._walks = Lockstep(single.start, num_envs)
         self._asked = np.full(num_envs, NONE)
-        self._over = np.zeros(num_envs, np.bool_)
-
-    def reset(
-        self,
-        *,
-        seed: int | Sequence[int | None] | None = None,
-        options: dict[str, Any] | None = None,
-    ) -> tuple[Floats, dict[str, Any]]:
-        """Begin an episode in every environment, or in those of `options["reset_mask"]`.
-
-        Args:
-            seed: makes everything that follows reproducible. The environments share one order of
-                subsets, so of a list with one seed for each the first decides.
-            options: as in the single environment, for the episodes that begin now; `reset_mask`,
-                bool of shape (N,), names the environments that begin.
-        """
-        given = dict(options or {})
-        rows = self._checked_mask(given.pop("reset_mask", None))
-        asked = self.single.checked_options(given)
-        first = self._first_seed(seed)
-        super().reset(seed=first)
-        if first is not None or self.schedule is None:
-            self.schedule = SubsetSchedule(self.single.subsets, self.np_random)
-        if first is not None:
-            self.single.reward.clear()
-        subset = NONE if asked is None else WHOLE_SPLIT if asked == "full" else int(asked)
-        self._begin(rows, subset)
-        return self._observations(), self._infos()
-
-    def step(
-        self, actions: NDArray[np.int64]
-    ) -> tuple[Floats, NDArray[np.float64], Flags, Flags, dict[str, Any]]:
-        """Apply an action in each environment; what ended before begins anew, see
-        `autoreset_mode`."""
-        ended = self._over
-        actions = self._checked_actions(actions, ~ended)
-        if self.autoreset_mode is AutoresetMode.NEXT_STEP:
-            self._begin(ended, NONE)
-        elif ended.any():
-            raise ResetNeeded(
-                "an episode has ended: reset it with options={'reset_mask': …} before the next step"
-            )
-        self._walks.step(actions, ~ended)
-        self._over = self._walks.ended
-        rewards, infos = np.zeros(self.num_envs), self._infos()
-        terminations = self._over.copy()
-        if terminations.any():
-            self._settle(rewards, infos)
-            if self.autoreset_mode is AutoresetMode.SAME_STEP:
-                infos = self._begin_at_once(terminations, infos)
-        truncations = np.zeros(self.num_envs, np.bool_)
-        return self._observations(), rewards, terminations, truncations, infos
 
     @property
     def merging_maps(self) -> Floats:
@@ -141,23 +73,6 @@ class ModelMergeVectorEnv(VectorEnv[Floats, NDArray[np.int64], NDArray[Any]]):
         rows = range(self.num_envs)
         return tuple(self.single.candidates.recipe(self._walks.taken(row)) for row in rows)
 
-    def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
-        """An attribute of the environments, or what it returns where it is a method; what depends
-        on an episode (`recipe`, `action_masks`, `merging_map`) is each one's own."""
-        own: dict[str, Any] = {
-            "recipe": self.recipes,
-            "action_masks": lambda: tuple(self.action_masks()),
-            "merging_map": lambda: tuple(self.merging_maps),
-        }
-        if name in own:
-            return tuple(own[name]())
-        value = getattr(self.single, name)
-        return (value(*args, **kwargs) if callable(value) else value,) * self.num_envs
-
-    def get_attr(self, name: str) -> tuple[Any, ...]:
-        """An attribute of each environment."""
-        return self.call(name)
-
     def render(self) -> tuple[str | NDArray[np.uint8], ...] | None:
         """Each environment's merging map as text or as a picture."""
         if self.render_mode is None:
@@ -166,29 +81,39 @@ class ModelMergeVectorEnv(VectorEnv[Floats, NDArray[np.int64], NDArray[Any]]):
         shown = zip(self._walks.maps, self._walks.cursor.tolist(), strict=True)
         return tuple(draw(each, self.single.candidates, cursor) for each, cursor in shown)
 
-    def _begin(self, rows: Flags, subset: int) -> None:
-        self._walks.begin(rows)
-        self._asked[rows] = subset
-        self._over = self._over & ~rows
-
-    def _begin_at_once(self, ended: Flags, infos: dict[str, Any]) -> dict[str, Any]:
-        """Keep what the ended episodes showed last, and begin the next ones."""
-        last = np.full(self.num_envs, None, object)
-        for row, observation in zip(
-            np.flatnonzero(ended), self._observations()[ended], strict=True
-        ):
-            last[row] = observation
-        self._begin(ended, NONE)
-        return self._infos() | {
-            "final_obs": last,
-            "_final_obs": ended.copy(),
-            "final_info": _only(infos, ended),
-            "_final_info": ended.copy(),
+    def _own(self) -> dict[str, Any]:
+        return {
+            "recipe": self.recipes,
+            "action_masks": self.action_masks,
+            "merging_map": lambda: self.merging_maps,
         }
+
+    def _seeded(self, seed: int | None) -> None:
+        if seed is not None or self.schedule is None:
+            self.schedule = SubsetSchedule(self.single.subsets, self.np_random)
+        if seed is not None:
+            self.single.reward.clear()
+
+    def _begin(self, rows: Flags, asked: int | str | None = None) -> None:
+        self._walks.begin(rows)
+        subset = NONE if asked is None else WHOLE_SPLIT if asked == "full" else int(asked)
+        self._asked[rows] = subset
+
+    def _advance(
+        self, actions: NDArray[np.int64], rows: Flags
+    ) -> tuple[NDArray[np.float64], dict[str, Any]]:
+        self._walks.step(actions, rows)
+        rewards, infos = np.zeros(self.num_envs), self._infos()
+        if self._walks.ended.any():
+            self._settle(rewards, infos)
+        return rewards, infos
+
+    def _ended(self) -> Flags:
+        return self._walks.ended
 
     def _settle(self, rewards: NDArray[np.float64], infos: dict[str, Any]) -> None:
         """Put the outcome of the episodes that have ended into rewards and infos."""
-        ended, scored = np.flatnonzero(self._over), np.flatnonzero(self._walks.complete)
+        ended, scored = np.flatnonzero(self._walks.ended), np.flatnonzero(self._walks.complete)
         rewards[ended] = infos["raw_reward"][ended] = self.single.invalid_reward
         if len(scored):
             self._score(scored, rewards, infos)
@@ -260,7 +185,7 @@ class ModelMergeVectorEnv(VectorEnv[Floats, NDArray[np.int64], NDArray[Any]]):
         everywhere = np.ones(count, np.bool_)
         scores: dict[str, Any] = {task: np.zeros(count) for task in tasks}
         scores |= {f"_{task}": everywhere for task in tasks}
-        infos: dict[str, Any] = {
+        infos = {
             "action_mask": self._walks.mask(),
             "taken": self._walks.encoded(),
             "depth": self._walks.depth.copy(),
@@ -271,48 +196,4 @@ class ModelMergeVectorEnv(VectorEnv[Floats, NDArray[np.int64], NDArray[Any]]):
             "pass_position": np.full(count, NONE),
             "evaluation_cost": np.zeros(count, np.int64),
         }
-        return infos | {f"_{key}": everywhere for key in infos}
-
-    def _first_seed(self, seed: int | Sequence[int | None] | None) -> int | None:
-        if seed is None or isinstance(seed, int | np.integer):
-            return None if seed is None else int(seed)
-        if len(seed) != self.num_envs:
-            raise ValueError(f"seeds are one for each of {self.num_envs} environments, got {seed}")
-        return None if seed[0] is None else int(seed[0])
-
-    def _checked_mask(self, mask: Any) -> Flags:
-        if mask is None:
-            return np.ones(self.num_envs, np.bool_)
-        checked = np.asarray(mask)
-        if checked.shape != (self.num_envs,) or checked.dtype != np.bool_ or not checked.any():
-            raise ValueError(
-                f"reset_mask is {self.num_envs} truth values, at least one of them true, "
-                f"got {mask!r}"
-            )
-        if self.schedule is None and not checked.all():
-            raise ResetNeeded("no episode has begun: reset all environments first")
-        return checked
-
-    def _checked_actions(self, actions: Any, rows: Flags) -> NDArray[np.int64]:
-        if self.schedule is None:
-            raise ResetNeeded("no episode has begun: call reset() first")
-        checked = np.asarray(actions)
-        inside = checked.shape == (self.num_envs,) and np.issubdtype(checked.dtype, np.integer)
-        if not inside or ((checked < 0) | (checked > self._walks.start.back))[rows].any():
-            raise ValueError(
-                f"actions are {self.num_envs} integers from 0 to {self._walks.start.back}, "
-                f"got {actions!r}"
-            )
-        return checked
-
-
-def _only(infos: dict[str, Any], rows: Flags) -> dict[str, Any]:
-    """Infos that only these environments have, as their masks say."""
-    return {
-        key: _only(value, rows)
-        if isinstance(value, dict)
-        else rows.copy()
-        if key[0] == "_" and key[1:] in infos
-        else value
-        for key, value in infos.items()
-    }
+        return self._masked(infos)
