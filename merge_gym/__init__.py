@@ -1,6 +1,6 @@
 """Search over layer-wise recipes for merging fine-tuned transformers, as a Gymnasium environment.
 
-Importing this module registers `ModelMerge-v0` and stays free of torch; the public names load
+Importing this module registers `ModelMerge-v0` and `ModelEdit-v0`, free of torch; public names load
 what they need when they are first used.
 """
 
@@ -17,6 +17,8 @@ _HOMES = {
     "Evaluator": "merge_gym.evaluation.engine",
     "Layer": "merge_gym.recipe",
     "LayerBank": "merge_gym.merging.bank",
+    "ModelEditEnv": "merge_gym.envs.model_edit",
+    "ModelEditVectorEnv": "merge_gym.envs.model_edit",
     "ModelMergeEnv": "merge_gym.envs.model_merge",
     "ModelMergeVectorEnv": "merge_gym.envs.vector",
     "Outcome": "merge_gym.evaluation.scorer",
@@ -43,6 +45,8 @@ __all__ = [
     "Evaluator",
     "Layer",
     "LayerBank",
+    "ModelEditEnv",
+    "ModelEditVectorEnv",
     "ModelMergeEnv",
     "ModelMergeVectorEnv",
     "Outcome",
@@ -68,6 +72,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from merge_gym import operators, rewards, spaces
+    from merge_gym.envs.model_edit import ModelEditEnv, ModelEditVectorEnv
     from merge_gym.envs.model_merge import ModelMergeEnv
     from merge_gym.envs.vector import ModelMergeVectorEnv
     from merge_gym.evaluation.engine import Evaluator
@@ -99,4 +104,9 @@ register(
     id="ModelMerge-v0",
     entry_point="merge_gym.envs.making:make_env",
     vector_entry_point="merge_gym.envs.making:make_vector_env",
+)
+register(
+    id="ModelEdit-v0",
+    entry_point="merge_gym.envs.making:make_edit_env",
+    vector_entry_point="merge_gym.envs.making:make_edit_vector_env",
 )

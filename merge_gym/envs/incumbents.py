@@ -28,11 +28,11 @@ class Incumbents:
     Args:
         candidates: what layers come from.
         scorer: what scores recipes.
-        count: N.
         budget: of an episode, in full evaluations.
         z: of the races (`merge_gym.evaluation.races.hopeless`); None drops no challenger.
         start: `uniform`, the best uniform merge, or `random`, any recipe without stacking.
         invalid_reward: the reward of an edit that the mask forbids.
+        count: N.
 
     Attributes:
         edits: what an edit may be.
@@ -51,11 +51,11 @@ class Incumbents:
         self,
         candidates: Candidates,
         scorer: Scorer,
-        count: int,
         budget: float,
         z: float | None,
         start: str,
         invalid_reward: float,
+        count: int,
     ) -> None:
         self.candidates, self.scorer, self.count = candidates, scorer, count
         self.z, self.start, self.invalid_reward = np.inf if z is None else z, start, invalid_reward
@@ -79,6 +79,16 @@ class Incumbents:
     def score(self) -> Floats:
         """The mean over tasks of the incumbents' scores × 100, shape (N,)."""
         return 100 * np.mean(list(self.scores.values()), axis=0)
+
+    @property
+    def maps(self) -> NDArray[np.float32]:
+        """The merging maps of the incumbents, shape (N, C, L)."""
+        return self.edits.maps(self.codes)
+
+    @property
+    def depth(self) -> Numbers:
+        """How many layers the incumbents have, shape (N,)."""
+        return self.maps.sum(axis=(1, 2)).astype(np.int64)
 
     @property
     def ended(self) -> Flags:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from merge_gym import rewards
+from merge_gym.envs import model_edit
+from merge_gym.envs.model_edit import ModelEditEnv, ModelEditVectorEnv
 from merge_gym.envs.model_merge import ModelMergeEnv, check_settings
 from merge_gym.envs.vector import ModelMergeVectorEnv
 from merge_gym.evaluation.scorer import Scorer
@@ -18,13 +20,21 @@ if TYPE_CHECKING:
     from merge_gym.suites import Suite
 
 DEFAULT_SUITE = "fashion-halves-0"
-OF_THE_ENVIRONMENT = (
-    "observe_cursor",
-    "max_steps",
-    "max_depth",
-    "invalid_reward",
-    "render_mode",
-)
+OF_THE_ENVIRONMENT = {
+    "observe_cursor": False,
+    "max_steps": None,
+    "max_depth": None,
+    "invalid_reward": -10.0,
+    "render_mode": None,
+}
+OF_EDITING = {
+    "budget": 10.0,
+    "z": 0.5,
+    "start": "uniform",
+    "observe_results": False,
+    "invalid_reward": -10.0,
+    "render_mode": None,
+}
 
 
 def make_env(**settings: Any) -> ModelMergeEnv:
@@ -50,6 +60,25 @@ def make_vector_env(num_envs: int = 1, **settings: Any) -> ModelMergeVectorEnv:
     candidates, scorer = open_problem(**problem)
     single = ModelMergeEnv(candidates, scorer, reward, stacking=_stacks(scorer), **ours)
     return ModelMergeVectorEnv(single, num_envs, **modes)
+
+
+def make_edit_env(**settings: Any) -> ModelEditEnv:
+    """`gym.make("ModelEdit-v0", …)`.
+
+    Args:
+        **settings: of `open_problem`; and of ModelEditEnv `budget`, `z`, `start`,
+            `observe_results`, `invalid_reward`, `render_mode`. All have defaults.
+    """
+    ours, problem = _split(settings, OF_EDITING)
+    model_edit.check_settings(**ours)  # before anything heavy is opened
+    return ModelEditEnv(*open_problem(**problem), **ours)
+
+
+def make_edit_vector_env(num_envs: int = 1, **settings: Any) -> ModelEditVectorEnv:
+    """`gym.make_vec("ModelEdit-v0", num_envs=…)`: settings as for one environment, and
+    `autoreset_mode`."""
+    modes = {name: settings.pop(name) for name in ("autoreset_mode",) if name in settings}
+    return ModelEditVectorEnv(make_edit_env(**settings), num_envs, **modes)
 
 
 def open_problem(
@@ -137,10 +166,14 @@ def _sorted(settings: dict[str, Any]) -> tuple[Reward, dict[str, Any], dict[str,
         reward = DynamicAverage(scale, horizon)
     elif isinstance(reward, str | Mapping):
         reward = rewards.make(**({"name": reward} if isinstance(reward, str) else reward))
-    defaults = (False, None, None, -10.0, None)
-    ours = {
-        name: rest.pop(name, default)
-        for name, default in zip(OF_THE_ENVIRONMENT, defaults, strict=True)
-    }
+    ours, problem = _split(rest, OF_THE_ENVIRONMENT)
     check_settings(**ours)  # before anything heavy is opened
-    return reward, ours, rest
+    return reward, ours, problem
+
+
+def _split(
+    settings: Mapping[str, Any], ours: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The settings that `ours` names, with its defaults, and the others."""
+    others = {name: value for name, value in settings.items() if name not in ours}
+    return {name: settings.get(name, default) for name, default in ours.items()}, others
