@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-Choices = NDArray[np.int64]
-"""Which of K choices stands at each of L layers; shape (..., L)."""
+from agents.choices import Choices
 
 
 class ChainCritic:

@@ -8,11 +8,10 @@ from typing import Annotated
 import numpy as np
 
 from agents.agent import Agent, agent
-from agents.critic import ChainCritic, Choices
+from agents.choices import Choices, Words, check_walk
+from agents.critic import ChainCritic
 from agents.racing import Race, Racer, check_budget, race_starts
 from merge_gym.settings import Range
-from merge_gym.spaces.space import Decisions, Space
-from merge_gym.spaces.walk import Walk
 from merge_gym.studies.study import Study
 
 DOUBLE, TRIPLE, ANYWHERE = 150, 80, 20
@@ -49,11 +48,7 @@ class EditActorCritic(Agent):
     misfit: Annotated[float, Range(0)] = 1.0
 
     def check(self, study: Study) -> None:
-        if not isinstance(study.space, Walk):
-            raise ValueError(
-                f"edit_actor_critic edits the choice at each layer: it searches space=walk, not "
-                f"{type(study.space).__name__}"
-            )
+        check_walk("edit_actor_critic", study)
         check_budget("edit_actor_critic", study)
 
     def run(self, study: Study) -> None:
@@ -73,28 +68,6 @@ class EditActorCritic(Agent):
         while len(edits := untried(words, words.read(racer.incumbent), tried, generator)):
             drawn = critic.values(edits) / self.temperature + generator.gumbel(size=len(edits))
             learn(racer.race(words.spell(edits[int(drawn.argmax())])))
-
-
-class Words:
-    """The decisions of a walk as numbers: at each layer, which of its words.
-
-    Attributes:
-        layers, choices: L, and K at each layer.
-    """
-
-    def __init__(self, space: Space) -> None:
-        self._places = tuple(space.decisions)
-        self._words = next(iter(space.decisions.values())).choices
-        self.layers, self.choices = len(self._places), len(self._words)
-
-    def read(self, decisions: Decisions) -> Choices:
-        """Decisions as numbers, shape (L,)."""
-        return np.array([self._words.index(decisions[place]) for place in self._places])
-
-    def spell(self, choices: Choices) -> Decisions:
-        """Numbers as decisions."""
-        spelt = zip(self._places, choices.tolist(), strict=True)
-        return {place: self._words[choice] for place, choice in spelt}
 
 
 def untried(
