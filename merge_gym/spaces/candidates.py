@@ -25,6 +25,16 @@ class Family:
     norm: bool = False
     scales: bool = False
 
+    def check(self, components: bool = False, scales: bool = False) -> None:
+        """ValueError where it does not offer what a space is set to decide."""
+        if components and not self.components:
+            raise ValueError(
+                "the suite's family of models does not say which tensors are attention and which "
+                "mlp: set components=false"
+            )
+        if scales and not self.scales:
+            raise ValueError("the suite's family of models has no scales: set scales=false")
+
 
 class Candidates:
     """The sources that an environment's actions choose from, and the recipes they spell.
@@ -65,6 +75,13 @@ class Candidates:
         return sum(self.segments.values())
 
     @property
+    def places(self) -> list[tuple[str, int]]:
+        """(segment, index) of every layer, from the input to the output."""
+        return [
+            (segment, index) for segment, size in self.segments.items() for index in range(size)
+        ]
+
+    @property
     def experts(self) -> tuple[str, ...]:
         """The names of the N experts, which come first."""
         return tuple(source.name for source in self.sources if source.kind == "expert")
@@ -75,6 +92,18 @@ class Candidates:
             raise ValueError(unknown_name("candidate", name, self.names))
         return self.sources[self.names.index(name)]
 
+    def weights(self, source: Source) -> tuple[float, ...] | None:
+        """How much of each expert's task vector a source holds, as λ of task arithmetic; None where
+        it is no such sum of all experts' task vectors."""
+        given, experts = dict(source.parameters).get("weight"), self.experts
+        if source.kind == "expert":
+            return tuple(float(name == source.name) for name in experts)
+        if source.name not in ("average", "task_arithmetic") or source.experts or given is None:
+            return None
+        weights = given if isinstance(given, tuple) else (float(given),) * len(experts)
+        scale = sum(weights) if source.name == "average" else 1.0
+        return tuple(weight / scale for weight in weights)
+
     def label(self, source: Source) -> str:
         """The candidate's name where `source` is one, else the source written out."""
         if source in self.sources:
@@ -83,12 +112,19 @@ class Candidates:
 
     def recipe(self, taken: Iterable[Sequence[int]]) -> Recipe:
         """The recipe of (layer, candidate) pairs; layers are numbered through all segments."""
-        layers: dict[str, list[Layer]] = {segment: [] for segment in self.segments}
-        for layer, candidate in taken:
-            segment, choices = self._choices[layer]
-            layers[segment].append(choices[candidate])
-        segments = tuple((segment, tuple(chosen)) for segment, chosen in layers.items())
-        return Recipe(self.digest, self.shared, segments, self.heads)
+        choices = ((self._choices[layer], candidate) for layer, candidate in taken)
+        return self.put_together((segment, of[candidate]) for (segment, of), candidate in choices)
+
+    def put_together(
+        self, layers: Iterable[tuple[str, Layer]], shared: Parts | None = None
+    ) -> Recipe:
+        """The recipe of (segment, layer) pairs, each segment's from the input to the output; shared
+        parameters as in all recipes here, unless they are given."""
+        stacks: dict[str, list[Layer]] = {segment: [] for segment in self.segments}
+        for segment, layer in layers:
+            stacks[segment].append(layer)
+        segments = tuple((segment, tuple(stack)) for segment, stack in stacks.items())
+        return Recipe(self.digest, self.shared if shared is None else shared, segments, self.heads)
 
     def walk(self, actions: Iterable[int]) -> Recipe:
         """What `actions` build by the rules of the MDP.
@@ -110,12 +146,8 @@ class Candidates:
     def repeated(self, source: Source, shared: Parts | None = None) -> Recipe:
         """Every layer, in order, from one source; shared parameters as in all recipes here, unless
         they are given."""
-        segments = tuple(
-            (segment, tuple(Layer.of(index, source) for index in range(size)))
-            for segment, size in self.segments.items()
-        )
-        shared = self.shared if shared is None else shared
-        return Recipe(self.digest, shared, segments, self.heads)
+        layers = ((segment, Layer.of(index, source)) for segment, index in self.places)
+        return self.put_together(layers, shared)
 
     def uniform(self, source: Source) -> Recipe:
         """The whole model from one source, what is shared included."""
@@ -143,6 +175,5 @@ class Candidates:
         """For each layer through all segments, its segment and what can be taken there."""
         return [
             (segment, tuple(Layer.of(index, source) for source in self.sources))
-            for segment, size in self.segments.items()
-            for index in range(size)
+            for segment, index in self.places
         ]

@@ -79,13 +79,12 @@ class Layerwise(Space):
 
     def recipe(self, decisions: Decisions) -> Recipe:
         sources = {at.name: self._source(at.name, decisions) for at in self._positions}
-        layers: dict[str, list[Layer]] = {}
-        for segment, size in self.candidates.segments.items():
-            built = [self._layer(segment, index, sources, decisions) for index in range(size)]
-            layers[segment] = [layer for layer in built if layer is not None]
-        segments = tuple((name, tuple(of)) for name, of in layers.items())
-        shared, heads = self._shared_parts(sources), self.candidates.heads
-        return Recipe(self.candidates.digest, shared, segments, heads)
+        built = (
+            (segment, self._layer(segment, index, sources, decisions))
+            for segment, index in self.candidates.places
+        )
+        layers = ((segment, layer) for segment, layer in built if layer is not None)
+        return self.candidates.put_together(layers, self._shared_parts(sources))
 
     def active(self, decisions: Decisions) -> list[str]:
         """Without the λ of positions that take a candidate, and without skipped layers."""
@@ -143,14 +142,7 @@ class Layerwise(Space):
         return starts or {MIX: self._everywhere(None, self._idle)}
 
     def _check_family(self) -> None:
-        family = self.candidates.family
-        if self.components and not family.components:
-            raise ValueError(
-                "the suite's family of models does not say which tensors are attention and which "
-                "mlp: set components=false"
-            )
-        if self.scales and not family.scales:
-            raise ValueError("the suite's family of models has no scales: set scales=false")
+        self.candidates.family.check(self.components, self.scales)
         for segment, size in self.candidates.segments.items():
             if self.groups is not None and (self.groups > size or size % self.groups):
                 divisors = [str(count) for count in range(1, size + 1) if size % count == 0]
@@ -193,10 +185,6 @@ class Layerwise(Space):
             if self.scales:
                 yield number(f"{run}:scale", *SCALES, 1.0)
 
-    @property
-    def _experts(self) -> int:
-        return len(self.candidates.experts)
-
     def _source(self, position: str, decisions: Decisions) -> Source:
         taken = decisions.get(f"{position}:take", MIX)
         if taken != MIX:
@@ -220,24 +208,15 @@ class Layerwise(Space):
 
     def _weights(self, source: Source) -> tuple[float, ...] | None:
         """The λ of each expert where the source is a mix of them as this space knows; else None."""
-        given = dict(source.parameters).get("weight")
-        if source.kind == "expert":
-            weights = tuple(float(name == source.name) for name in self.candidates.experts)
-        elif source.experts or source.name not in ("average", "task_arithmetic"):
-            return None
-        elif isinstance(given, tuple):
-            scale = sum(given) if source.name == "average" else 1.0
-            weights = tuple(value / scale for value in given)
-        elif given is None or source.name == "average":
-            weights = (1 / self._experts,) * self._experts
-        else:
-            weights = (float(given),) * self._experts
-        return weights if all(0 <= value <= self.largest for value in weights) else None
+        weights = self.candidates.weights(source)
+        allowed = weights is not None and all(0 <= value <= self.largest for value in weights)
+        return weights if allowed else None
 
     @property
     def _idle(self) -> tuple[float, ...]:
         """The λ of each expert where nothing says another: the average's, if they may be."""
-        return (min(1 / self._experts, self.largest),) * self._experts
+        experts = len(self.candidates.experts)
+        return (min(1 / experts, self.largest),) * experts
 
     def _everywhere(self, take: str | None, weights: tuple[float, ...]) -> Decisions:
         decisions: Decisions = {}
