@@ -15,6 +15,7 @@ PROGRAMS = {
     "inspect": ("inspect_suite", "what a suite holds, before anything heavy runs"),
     "operators": ("operators", "every operator as a whole-model merge of one suite"),
     "tabulate": ("tabulate", "score every recipe of a small suite once and for all"),
+    "benchmark": ("benchmark", "compare agents on tables at equal cost, as a page"),
     "summarise": ("summarise", "many runs as one table"),
     "build-suite": ("build_suite", "build a suite from data: experts, heads, splits"),
     "convert": ("convert", "pickled checkpoints into safetensors"),

@@ -1,0 +1,61 @@
+"""Agents × tables × budgets × seeds at equal evaluation cost, and a page that compares them.
+
+    python -m experiments.benchmark
+    python -m experiments.benchmark plan.seeds=5 'plan.budgets=[30]' directory=runs/quick
+
+The plan (conf/plan/) says what is run. Every run is kept in the directory's store as soon as it is
+done, so a benchmark that was stopped, or whose plan has grown, runs only what is missing.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.utils import to_absolute_path
+from omegaconf import DictConfig, OmegaConf
+from tqdm import tqdm
+
+from experiments.benchmarking import results
+from experiments.benchmarking.page import write_report
+from experiments.benchmarking.plan import Plan
+from experiments.benchmarking.playing import play_missing
+from experiments.benchmarking.standings import Standings
+from experiments.benchmarking.store import Store
+
+STORE, RESULTS = "runs.sqlite", "results.csv"
+
+
+def run(plan: Plan, directory: Path, workers: int) -> list[str]:
+    """Run what is missing and write results and page; returns what went wrong, a line a run."""
+    jobs = list(plan.jobs())
+    with Store(directory / STORE) as store:
+        with tqdm(total=len(jobs), unit="run", smoothing=0.02) as bar:
+            failures = play_missing(jobs, store, workers, bar.update)
+        rows = results.rows(jobs, store.results(job.key for job in jobs))
+    results.write_rows(directory / RESULTS, rows)
+    write_report(Standings(plan, rows), directory)
+    return failures
+
+
+@hydra.main(version_base=None, config_path="../conf", config_name="benchmark")
+def main(config: DictConfig) -> None:
+    """Run or finish a benchmark."""
+    directory = Path(to_absolute_path(config.directory))
+    plain: Any = OmegaConf.to_container(config.plan, resolve=True)
+    try:
+        if not isinstance(config.workers, int) or config.workers < 1:
+            raise ValueError(f"workers is a whole number of at least 1, got {config.workers!r}")
+        failures = run(Plan.read(plain), directory, config.workers)
+    except (ValueError, OSError, RuntimeError) as error:
+        raise SystemExit(f"error: {error}") from None
+    except KeyboardInterrupt:
+        raise SystemExit("interrupted; the same command goes on") from None
+    print(f"{directory / 'report.html'}, and {RESULTS} beside it")
+    if failures:
+        raise SystemExit("\n".join([f"error: {len(failures)} runs failed", *failures[:20]]))
+
+
+if __name__ == "__main__":
+    main()
