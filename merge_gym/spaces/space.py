@@ -35,6 +35,10 @@ class Space(ABC):
     def recipe(self, decisions: Decisions) -> Recipe:
         """What checked decisions spell."""
 
+    def valid(self, decisions: Decisions) -> bool:
+        """Whether what they spell is scored. What is not counts as 0 and costs nothing."""
+        return True
+
     def active(self, decisions: Decisions) -> list[str]:
         """The decisions that tell, the others being as they are."""
         return list(self.decisions)

@@ -56,7 +56,8 @@ def select(study: Study, top: int = 30, also: Iterable[Recipe | None] = ()) -> l
             "mask (maskable_ppo, random)"
         )
     bar = tqdm(recipes, desc="top", disable=None, leave=False)
-    return [study.score([Request(recipe)])[0] for recipe in bar]
+    spelt = {trial.recipe: trial.decisions for trial in study.trials}
+    return [study.score([Request(recipe)], [spelt.get(recipe)])[0] for recipe in bar]
 
 
 def rank(trials: Iterable[Trial]) -> list[Candidate]:
@@ -68,7 +69,7 @@ def rank(trials: Iterable[Trial]) -> list[Candidate]:
     by θ's posterior mean n·τ² / (n·τ² + σ²) · ȳ (James and Stein's shrinkage). One lucky reward
     therefore counts for less than the same mean over many subsets.
     """
-    residuals = _residuals(list(trials))
+    residuals = _residuals([trial for trial in trials if trial.valid])
     values = [np.array(list(by_subset.values())) for by_subset in residuals.values()]
     between, within = _variances(values)
     candidates = [

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import compress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
+
 from merge_gym.evaluation.journal import Journal
-from merge_gym.evaluation.scorer import Outcome, Request, Scorer
+from merge_gym.evaluation.scorer import NOTHING, Outcome, Request, Scorer
 from merge_gym.evaluation.table import Table
 from merge_gym.files import FolderLock, JsonLines, read_json, write_json
 from merge_gym.spaces.space import Space
@@ -149,18 +152,26 @@ class Study:
         self, several: Sequence[Mapping[str, Any]], subsets: Subsets = None
     ) -> list[Trial]:
         """Score several decisions together, so that what they share is computed once; as
-        `evaluate`. BudgetSpent is raised before any is scored."""
+        `evaluate`. BudgetSpent is raised before any is scored. Those that the space calls invalid
+        are trials with nothing but zeros, charged nothing."""
         checked = [self.space.check(decisions) for decisions in several]
         requests = [
             Request(self.space.recipe(each), subsets=subsets)  # type: ignore[arg-type]
             for each in checked
         ]
-        return self.score(requests, checked)
+        valid = [self.space.valid(each) for each in checked]
+        scored = iter(self.score(list(compress(requests, valid)), list(compress(checked, valid))))
+        return [
+            next(scored) if valid[place] else self._unscored(request, checked[place])
+            for place, request in enumerate(requests)
+        ]
 
     def score(
-        self, requests: Sequence[Request], decisions: Sequence[dict[str, Any]] | None = None
+        self,
+        requests: Sequence[Request],
+        decisions: Sequence[dict[str, Any] | None] | None = None,
     ) -> list[Trial]:
-        """Charge and score requests, and keep each as a trial."""
+        """Charge and score requests, and keep each as a trial, with what spelt it where given."""
         charges = self._budget.charge(requests)
         outcomes = self.reporter.evaluate(requests)
         trials = []
@@ -181,7 +192,7 @@ class Study:
     def best(self) -> Trial:
         """The best of all trials that were scored on the whole search split, the first of equals;
         ValueError if there is none."""
-        full = [trial for trial in self.trials if self._is_full(trial)]
+        full = [trial for trial in self.trials if trial.valid and self._is_full(trial)]
         if not full:
             raise ValueError(
                 f"none of {len(self.trials)} trials was scored on the whole search split: search "
@@ -221,6 +232,17 @@ class Study:
         except BaseException:
             self._lock.release()
             raise
+
+    def _unscored(self, request: Request, decisions: dict[str, Any]) -> Trial:
+        """A trial of what the space calls invalid."""
+        of = {
+            task: Request(NOTHING, subsets=request.subsets, tasks=(task,))
+            for task in self.reporter.tasks
+        }
+        values = {task: np.zeros(self.reporter.cost(one), np.float32) for task, one in of.items()}
+        number, outcome = len(self.trials), Outcome(values, cost=0)
+        trial = Trial(number, request.recipe, decisions, request.subsets, outcome, 0, self.spent)
+        return self._keep(trial)
 
     def _is_full(self, trial: Trial) -> bool:
         return trial.subsets is None or len(trial.subsets) == self.subset_count

@@ -32,6 +32,11 @@ class Trial:
     spent: int
 
     @property
+    def valid(self) -> bool:
+        """Whether it was scored; what its space calls invalid has zeros only."""
+        return self.outcome.cost > 0
+
+    @property
     def scores(self) -> dict[str, float]:
         """{task: metric in [0, 1]}."""
         return self.outcome.scores
