@@ -8,11 +8,10 @@ Prints a table and writes operators.json and distances.png into the run's folder
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import combinations
 from pathlib import Path
-from statistics import fmean
 
 import hydra
 import numpy as np
@@ -30,6 +29,7 @@ import merge_gym
 from experiments.measuring import Cost, measure
 from experiments.pictures import save
 from experiments.report import Row, reference_row
+from experiments.tables import fitted, screen
 from merge_gym import operators
 from merge_gym.evaluation.scorer import Scorer
 from merge_gym.files import replacing
@@ -82,30 +82,40 @@ def distance_figure(matrix: NDArray[np.float64], names: list[str]) -> Figure:
     return figure
 
 
-def score_table(rows: list[Row], costs: Mapping[str, Cost], title: str) -> Table:
-    """Accuracies in percent: the experts, then the merges, best on the search split first."""
+def score_table(rows: list[Row], costs: Mapping[str, Cost], title: str, console: Console) -> Table:
+    """Accuracies in percent: the experts, then the merges, best on the search split first. Where
+    there is no room, the tasks go first and the mean on the test split last."""
     tasks = list(rows[0].search)
+    cost, means = ["CPU\nseconds", "peak\nMiB"], ["search\nmean", "test\nmean"]
+    choices = ([*tasks, *means, *cost], [*means, *cost], means, means[1:])
+    return fitted(console, (_score_table(rows, costs, title, choice) for choice in choices))
+
+
+def _score_table(
+    rows: list[Row], costs: Mapping[str, Cost], title: str, columns: Sequence[str]
+) -> Table:
     table = Table(title=title, title_justify="left")
     table.add_column("%", no_wrap=True)
-    for column in (*tasks, "search\nmean", "test\nmean", "CPU\nseconds", "peak\nMiB"):
-        table.add_column(column, justify="right")
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
     experts = [row for row in rows if row.kind == "expert"]
-    for row in experts:
-        table.add_row(f"expert {row.name}", *_scores(row), end_section=row is experts[-1])
     merges = [row for row in rows if row.kind == "uniform"]
-    for row in sorted(merges, key=lambda row: -row.mean("search")):
-        table.add_row(row.name, *_scores(row), *_cost(costs[row.name]))
+    for row in experts + sorted(merges, key=lambda row: -row.mean("search")):
+        cells = _cells(row, costs.get(row.name))
+        name = f"expert {row.name}" if row.kind == "expert" else row.name
+        end = bool(experts) and row is experts[-1]
+        table.add_row(name, *(cells[column] for column in columns), end_section=end)
     return table
 
 
-def _scores(row: Row) -> list[str]:
-    values = [*row.search.values(), fmean(row.search.values()), fmean(row.test.values())]
-    return [f"{100 * value:.1f}" for value in values]
-
-
-def _cost(cost: Cost) -> list[str]:
+def _cells(row: Row, cost: Cost | None) -> dict[str, str]:
+    """{column: what stands there}"""
+    scores = {**row.search} | {"search\nmean": row.mean("search"), "test\nmean": row.mean("test")}
+    cells = {column: f"{100 * score:.1f}" for column, score in scores.items()}
+    if cost is None:
+        return cells | {"CPU\nseconds": "", "peak\nMiB": ""}
     memory = "–" if cost.mebibytes is None else f"{cost.mebibytes:.1f}"
-    return [f"{cost.seconds:.3f}", memory]
+    return cells | {"CPU\nseconds": f"{cost.seconds:.3f}", "peak\nMiB": memory}
 
 
 def compare(bank: LayerBank, evaluator: Scorer) -> tuple[list[Row], dict[str, Cost]]:
@@ -140,7 +150,7 @@ def write(rows: list[Row], costs: Mapping[str, Cost], bank: LayerBank, directory
 def show(rows: list[Row], costs: Mapping[str, Cost], bank: LayerBank, console: Console) -> None:
     """Print the table and what belongs beside it."""
     title = f"{bank.suite.name}: uniform merges, tasks on the search split"
-    console.print(score_table(rows, costs, title))
+    console.print(score_table(rows, costs, title, console))
     if told := [name for name in costs if operators.get(name).needs]:
         console.print(
             f"The cost of {', '.join(told)} includes running the experts on their inputs."
@@ -160,7 +170,7 @@ def main(config: DictConfig) -> None:
         raise SystemExit(f"error: {error}") from None
     directory = Path(HydraConfig.get().runtime.output_dir)
     rows, costs = compare(bank, evaluator)
-    console = Console()
+    console = screen()
     show(rows, costs, bank, console)
     write(rows, costs, bank, directory)
     console.print(str(directory), soft_wrap=True)

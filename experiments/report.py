@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
-
-from rich.table import Table
 
 from merge_gym.evaluation.scorer import Scorer, mean_over_tasks
 from merge_gym.merging.bank import LayerBank, spec_name
-from merge_gym.merging.heads import calibrate
-from merge_gym.recipe import Recipe, Source
+from merge_gym.merging.probe import probe
+from merge_gym.recipe import Calibration, Recipe, Source
 
 SPLITS = ("search", "test")
-HEADINGS = {
-    "expert": "expert ",
-    "pretrained": "",
-    "uniform": "",
-    "found": "found by ",
-    "calibrated": "+ calibrated heads: ",
-}
 CALIBRATED = 200
 """Unlabelled examples of each task on which heads are calibrated, or all there are."""
 
@@ -33,8 +24,9 @@ class Row:
     """One model of the table.
 
     Attributes:
-        kind: `expert`, `pretrained`, `uniform` (one operator for the whole model), `found`, or
-            `calibrated`: one of these with calibrated heads.
+        kind: `expert`, `pretrained`, `uniform` (one operator for the whole model), `found`,
+            `calibrated` (one of these with calibrated heads), or `probe` (the pretrained trunk with
+            heads that are fitted to the labelled search split).
         name: expert, operator or agent.
         source: what the whole model is made of, by value; None for a found recipe.
         search, test: {task: metric in [0, 1]} on the whole split.
@@ -73,14 +65,23 @@ def found_row(name: str, recipe: Recipe, scorer: Scorer) -> Row:
     return Row("found", name, None, *_scores(recipe, scorer))
 
 
+def head_rows(rows: Sequence[Row], recipe: Recipe, bank: LayerBank, scorer: Scorer) -> list[Row]:
+    """With other heads than the experts' own: calibrated, and the linear probe; none where the
+    family's heads cannot be calibrated."""
+    if bank.suite.adapter.features is None:
+        return []
+    smallest = min(len(task.splits["search"]) for task in bank.suite.tasks.values())
+    calibration = Calibration(min(CALIBRATED, smallest))
+    fitted = recipe.heads is None
+    calibrated = calibrated_rows(rows, recipe, bank, scorer, calibration) if fitted else []
+    return [*calibrated, probe_row(bank)]
+
+
 def calibrated_rows(
-    rows: Sequence[Row], recipe: Recipe, bank: LayerBank, scorer: Scorer
+    rows: Sequence[Row], recipe: Recipe, bank: LayerBank, scorer: Scorer, calibration: Calibration
 ) -> list[Row]:
     """With heads that are calibrated: the controls (trunks that are no merge), the best uniform
-    merge by the search split, and the found recipe; none where the family's heads cannot be."""
-    if bank.suite.adapter.features is None or recipe.heads is not None:
-        return []
-    examples = min(CALIBRATED, *(len(task.splits["search"]) for task in bank.suite.tasks.values()))
+    merge by the search split, and the found recipe."""
     uniform = max((r for r in rows if r.kind == "uniform"), key=lambda row: row.mean("search"))
     shown = [row for row in rows if row.kind in ("pretrained", "expert")] + [uniform]
     recipes = {
@@ -91,9 +92,17 @@ def calibrated_rows(
     }
     recipes["found"] = recipe
     return [
-        Row("calibrated", name, None, *_scores(calibrate(of, bank.suite, examples), scorer))
+        Row("calibrated", name, None, *_scores(replace(of, heads=calibration), scorer))
         for name, of in recipes.items()
     ]
+
+
+def probe_row(bank: LayerBank) -> Row:
+    """The pretrained trunk with heads fitted to labels."""
+    recipe = bank.resolve(bank.uniform(bank.source(PRETRAINED)))
+    scores = {task: probe(recipe, bank, task) for task in bank.suite.tasks}
+    search, test = ({task: of[split] for task, of in scores.items()} for split in SPLITS)
+    return Row("probe", "linear probe", None, search, test)
 
 
 def found(rows: Sequence[Row]) -> Row:
@@ -113,29 +122,3 @@ def rows_to_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
 def rows_from_json(data: Sequence[Mapping[str, Any]]) -> list[Row]:
     """The rows that `rows_to_json` wrote."""
     return [Row(**entry) for entry in data]
-
-
-def results_table(rows: Sequence[Row], title: str) -> Table:
-    """The rows in percent: experts, uniform merges from worst to best, what was found."""
-    tasks = list(rows[0].test)
-    table = Table(title=title, title_justify="left")
-    table.add_column("%", no_wrap=True)
-    for split in SPLITS:
-        for task in tasks:
-            table.add_column(f"{split}\n{task}", justify="right", style="dim", no_wrap=True)
-        table.add_column(f"{split}\nmean", justify="right")
-    for kind, heading in HEADINGS.items():
-        members = sorted((r for r in rows if r.kind == kind), key=lambda row: row.mean("search"))
-        for row in members:
-            table.add_row(
-                heading + row.name,
-                *(cell for split in SPLITS for cell in _cells(row, split, tasks)),
-                style="bold green" if "found" in (kind, row.name) else None,
-                end_section=row is members[-1],
-            )
-    return table
-
-
-def _cells(row: Row, split: str, tasks: Sequence[str]) -> list[str]:
-    values = [getattr(row, split)[task] for task in tasks] + [row.mean(split)]
-    return [f"{100 * value:.1f}" for value in values]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -13,24 +12,25 @@ from typing import Any, cast
 
 import torch
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
 from tqdm import tqdm
 
 import merge_gym
 from agents import Agent
 from experiments import pictures
+from experiments.accuracy_picture import accuracy_figure
+from experiments.glance import lines, table, take_away
 from experiments.refusing import refuse
 from experiments.report import (
     SPLITS,
     Row,
-    calibrated_rows,
     found,
     found_row,
+    head_rows,
     reference_row,
     reference_sources,
-    results_table,
     rows_to_json,
 )
+from experiments.tables import screen
 from merge_gym.evaluation.engine import Evaluator
 from merge_gym.files import write_text
 from merge_gym.merging.bank import LayerBank
@@ -116,15 +116,15 @@ def prepare(
 
 
 def report(run: Run) -> list[Row]:
-    """Every reference, the found recipe, and some of them with calibrated heads, on both splits;
-    nothing of it is charged."""
+    """Every reference, the found recipe, and some of them with other heads, on both splits; nothing
+    of it is charged."""
     rows = [
         reference_row(name, source, run.bank, run.study.reporter)
         for name, source in tqdm(run.references.items(), desc="merges", disable=None)
     ]
     recipe = run.study.best().recipe
     rows.append(found_row(run.config.agent.name, recipe, run.study.reporter))
-    return [*rows, *calibrated_rows(rows, recipe, run.bank, run.study.reporter)]
+    return [*rows, *head_rows(rows, recipe, run.bank, run.study.reporter)]
 
 
 def results(run: Run, rows: list[Row]) -> dict[str, Any]:
@@ -150,21 +150,24 @@ def write(run: Run, rows: list[Row]) -> None:
     title = f"found recipe, {run.bank.suite.name}, seed {run.config.seed}"
     picture = pictures.found_picture(best.recipe, run.bank, title)
     pictures.save(picture, run.directory / "merging_map.png")
+    figure = accuracy_figure(lines(rows), f"{run.bank.suite.name}, {run.config.agent.name}")
+    pictures.save(figure, run.directory / "accuracy.png")
     scores = {split: getattr(found(rows), split) for split in SPLITS}
     merge_gym.export(best.recipe, run.bank.suite, run.directory / "checkpoint", scores)
 
 
 def show(run: Run, rows: list[Row], started: float) -> None:
-    """Print the table, and where the run lies."""
-    reporter = run.study.reporter
+    """Print the table, what to take away, and where the run lies."""
+    reporter, shown = run.study.reporter, lines(rows)
     sizes = " and ".join(f"{reporter.whole_cost(split):,} {split}" for split in SPLITS)
     spent = run.study.spent / run.study.full_cost
     title = (
         f"{run.bank.suite.name}, {run.config.agent.name}, seed {run.config.seed}: "
         f"{spent:.1f} full evaluations; {sizes} examples"
     )
-    console = Console() if sys.stdout.isatty() else Console(width=120)
-    console.print(results_table(rows, title))
+    console = screen()
+    console.print(table(shown, title, console))
+    console.print(f"To take away: {take_away(shown, reporter.whole_cost('test'))}")
     console.print(f"{run.directory} ({time.perf_counter() - started:.0f} s)", soft_wrap=True)
 
 

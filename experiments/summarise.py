@@ -15,14 +15,30 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
+from textwrap import fill
 
 from rich.console import Console
 from rich.table import Table
 
+from experiments.glance import is_papers, weighs_each_expert
 from experiments.report import Row, rows_from_json
+from experiments.tables import fitted, screen
 
-PAPER = ("average", "task_arithmetic", "ties", "dare", "dare_ties")
+COLUMNS = (
+    "suite",
+    "agent",
+    "space",
+    "runs",
+    "experts",
+    "best of the paper's merges",
+    "tuned per expert",
+    "found",
+    "over the paper's",
+    "over tuned",
+    "least … most",
+)
+HEADING = 14
+"""Characters of a heading's line."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +70,13 @@ class Outcome:
         rows = rows_from_json(data["rows"])
         experts = [row for row in rows if row.kind == "expert"]
         uniform = [row for row in rows if row.kind == "uniform"]
-        tuned = [_percent(row) for row in uniform if _weights_each_expert(row)]
+        tuned = [_percent(row) for row in uniform if weighs_each_expert(row)]
         return cls(
             suite=data["suite"],
             agent=data["agent"],
             space=data.get("space", "Walk"),  # earlier runs knew no other
             experts=100 * fmean(max(row.test[task] for row in experts) for task in rows[0].test),
-            paper=max(_percent(row) for row in uniform if _is_papers(row)),
+            paper=max(_percent(row) for row in uniform if is_papers(row)),
             tuned=max(tuned, default=None),
             uniform=_percent(max(uniform, key=lambda row: row.mean("search"))),
             found=next(_percent(row) for row in rows if row.kind == "found"),
@@ -71,15 +87,6 @@ def _percent(row: Row) -> float:
     return 100 * row.mean("test")
 
 
-def _weights_each_expert(row: Row) -> bool:
-    source = row.source or {}
-    return source.get("operator") == "task_arithmetic" and isinstance(source["weight"], list)
-
-
-def _is_papers(row: Row) -> bool:
-    return (row.source or {}).get("operator") in PAPER and not _weights_each_expert(row)
-
-
 def _spread(values: Sequence[float]) -> str:
     """Mean ± standard deviation."""
     if len(values) < 2:
@@ -87,42 +94,55 @@ def _spread(values: Sequence[float]) -> str:
     return f"{fmean(values):.1f} ± {stdev(values):.1f}"
 
 
-def summary(outcomes: Sequence[Outcome]) -> Table:
-    """One row for each suite, agent and space, and one over all suites for each agent and space."""
+def summary(outcomes: Sequence[Outcome], console: Console) -> Table:
+    """One row for each suite, agent and space, and one over all suites for each agent and space;
+    with as many columns as the console has room for, the figures of what was found last to go."""
+    choices = (
+        list(COLUMNS),
+        [name for name in COLUMNS if name not in ("least … most", "over the paper's")],
+        ["suite", "agent", "space", "runs", "found", "over tuned"],
+        ["suite", "agent", "space", "found"],
+    )
+    return fitted(console, (_summary(outcomes, choice) for choice in choices))
+
+
+def _summary(outcomes: Sequence[Outcome], columns: Sequence[str]) -> Table:
     table = Table(title="test split, mean over tasks, %", title_justify="left")
-    for column in ("suite", "agent", "space"):
-        table.add_column(column)
-    for column in ("runs", "experts", "best of the paper's merges"):
-        table.add_column(column, justify="right")
-    for column in ("tuned per expert", "found", "over the paper's", "over tuned", "least … most"):
-        table.add_column(column, justify="right")
+    for column in columns:
+        text = column in ("suite", "agent", "space")
+        heading = fill(column, HEADING)
+        table.add_column(heading, justify="left" if text else "right", no_wrap=True)
     searches: dict[tuple[str, str], list[Outcome]] = defaultdict(list)
     for outcome in outcomes:
         searches[outcome.agent, outcome.space].append(outcome)
     for _, members in sorted(searches.items()):
         for suite in sorted({outcome.suite for outcome in members}):
-            table.add_row(*_cells(suite, [one for one in members if one.suite == suite]))
-        table.add_row(*_cells("all", members), style="bold", end_section=True)
+            cells = _cells(suite, [one for one in members if one.suite == suite])
+            table.add_row(*(cells[column] for column in columns))
+        cells = _cells("all", members)
+        table.add_row(*(cells[column] for column in columns), style="bold", end_section=True)
     return table
 
 
-def _cells(suite: str, runs: Sequence[Outcome]) -> list[str]:
+def _cells(suite: str, runs: Sequence[Outcome]) -> dict[str, str]:
+    """{column: what stands there}"""
     over_paper = [run.found - run.paper for run in runs]
     over_tuned = [run.found - run.tuned for run in runs if run.tuned is not None]
-    columns: list[Any] = [
+    tuned = [run.tuned for run in runs if run.tuned is not None]
+    values = (
         suite,
         runs[0].agent,
         runs[0].space,
         str(len(runs)),
         f"{fmean(run.experts for run in runs):.1f}",
         f"{fmean(run.paper for run in runs):.1f}",
-        f"{fmean(run.tuned for run in runs if run.tuned is not None):.1f}" if over_tuned else "–",
+        f"{fmean(tuned):.1f}" if tuned else "–",
         _spread([run.found for run in runs]),
         _spread(over_paper),
-        _spread(over_tuned) if over_tuned else "–",
+        _spread(over_tuned) if tuned else "–",
         f"{min(over_paper):+.1f} … {max(over_paper):+.1f}",
-    ]
-    return columns
+    )
+    return dict(zip(COLUMNS, values, strict=True))
 
 
 def main() -> None:
@@ -133,7 +153,8 @@ def main() -> None:
     files = sorted(folder.rglob("results.json"))
     if not files:
         raise SystemExit(f"error: no results.json below {folder}: no run has finished there")
-    Console(width=150).print(summary([Outcome.read(file) for file in files]))
+    console = screen(width=150)
+    console.print(summary([Outcome.read(file) for file in files], console))
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ def test_the_program_prints_a_table_and_leaves_its_files(suite_file: Path, tmp_p
     directory = tmp_path / "run"
     done = call("search", f"suite={suite_file}", f"run_dir={directory}", *QUICK["search"])
     assert done.returncode == 0, done.stderr
-    for words in ("tiny, evolution, seed 0", "expert low", "average", "found by evolution"):
+    for words in ("tiny, evolution, seed 0", "expert low", "found by evolution", "To take away: "):
         assert words in done.stdout
     assert str(directory) in done.stdout
     assert "evaluations" not in done.stderr  # no bar where there is no terminal
@@ -42,9 +42,10 @@ def test_the_program_prints_a_table_and_leaves_its_files(suite_file: Path, tmp_p
         "recipe.json",
         "merging_map.png",
         "progress.png",
+        "accuracy.png",
         "checkpoint",
     }
-    for name in ("progress.png", "merging_map.png"):
+    for name in ("progress.png", "merging_map.png", "accuracy.png"):
         with Image.open(directory / name) as picture:
             assert picture.width > 200
 
@@ -65,6 +66,11 @@ def test_calibrated_heads_stand_beside_their_controls_and_are_not_charged(finish
     assert len(rows) == 5  # and the best uniform merge
     assert rows["found"]["search"] != found(finished)["search"]
     assert results(finished)["trials"] == len((finished / "trials.jsonl").read_text().splitlines())
+
+
+def test_the_linear_probe_stands_beside_them(finished: Path) -> None:
+    [probed] = [row for row in results(finished)["rows"] if row["kind"] == "probe"]
+    assert 1 / 3 < sum(probed["test"].values()) / 2 < 1
 
 
 def test_heads_that_are_calibrated_in_every_score_are_in_the_recipe(
