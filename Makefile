@@ -4,14 +4,17 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo table test lint oracle exports clean
+.PHONY: demo table benchmark test lint oracle exports clean
 
 demo: .venv/ready  ## search the default suite; the run is a new folder under runs/
 	$(BIN)/python -m experiments.search
 
-table: .venv/ready  ## score all 46,656 recipes of the default suite's five candidates (8 minutes of one core)
+table: .venv/ready  ## score all 46,656 recipes of five candidates of the default suite (8 minutes of one core)
 	$(BIN)/python -m experiments.tabulate suite=fashion-halves-0 \
 	  'operators.bank=[average,{name:ties,density:0.3},{name:task_arithmetic,weight:[0.4,0.1]}]'
+
+benchmark: .venv/ready  ## every agent on the shipped tables, 20 seeds; runs/benchmark/report.html (30 minutes of two cores)
+	$(BIN)/python -m experiments.benchmark
 
 test: .venv/ready  ## the tests, with branch coverage
 	$(BIN)/python -m pytest -n 2 --cov --cov-fail-under=95

@@ -4,7 +4,8 @@
     python -m experiments.benchmark plan.seeds=5 'plan.budgets=[30]' directory=runs/quick
 
 The plan (conf/plan/) says what is run. Every run is kept in the directory's store as soon as it is
-done, so a benchmark that was stopped, or whose plan has grown, runs only what is missing.
+done, so a benchmark that was stopped, or whose plan has grown, runs only what is missing. A store
+that is not there begins with the runs in the directory's results.csv.
 """
 
 from __future__ import annotations
@@ -30,13 +31,23 @@ STORE, RESULTS = "runs.sqlite", "results.csv"
 def run(plan: Plan, directory: Path, workers: int) -> list[str]:
     """Run what is missing and write results and page; returns what went wrong, a line a run."""
     jobs = list(plan.jobs())
-    with Store(directory / STORE) as store:
+    with open_store(directory) as store:
         with tqdm(total=len(jobs), unit="run", smoothing=0.02) as bar:
             failures = play_missing(jobs, store, workers, bar.update)
         rows = results.rows(jobs, store.results(job.key for job in jobs))
     results.write_rows(directory / RESULTS, rows)
     write_report(Standings(plan, rows), directory)
     return failures
+
+
+def open_store(directory: Path) -> Store:
+    """The store of a directory; a new one holds what its results.csv says."""
+    new = not (directory / STORE).exists()
+    store = Store(directory / STORE)
+    if new and (directory / RESULTS).exists():
+        for row in results.read_rows(directory / RESULTS):
+            store.add(row.job.key, row.job.asked(), row.result)
+    return store
 
 
 @hydra.main(version_base=None, config_path="../conf", config_name="benchmark")

@@ -58,7 +58,7 @@ class Job:
             "protocol": PROTOCOL,
             "agent": self.make_agent().describe(),
             "table": open_table(self.table, self.subsets).digest,
-            "budget": self.budget,
+            "budget": float(self.budget),
             "seed": self.seed,
             "subsets": self.subsets,
         }

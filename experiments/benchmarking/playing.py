@@ -52,13 +52,15 @@ def play_missing(
         jobs: all that are wanted.
         store: keeps each run at once.
         workers: how many processes run at a time.
-        report: called after each run.
+        report: called for each run that is there.
 
     Raises RuntimeError where a worker was killed.
     """
     wanted = {job.key: job for job in jobs}
     there = store.results(wanted)
     missing = {key: job for key, job in wanted.items() if key not in there}
+    for _ in there:
+        report()
     failures = []
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, _begin) as pool:

@@ -128,6 +128,20 @@ def test_results_are_read_as_they_were_written(rows: list[results.Row], tmp_path
             results.read_rows(tmp_path / "results.csv")
 
 
+def test_a_new_store_begins_with_the_results_that_are_there(
+    plan: Plan, rows: list[results.Row], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results.write_rows(tmp_path / "results.csv", rows[:-2])
+    monkeypatch.setattr("experiments.benchmarking.playing.ProcessPoolExecutor", Here)
+    played: list[str] = []
+    monkeypatch.setattr(
+        "experiments.benchmarking.playing.play", lambda job: played.append(job.key) or play(job)
+    )
+    assert benchmark.run(plan, tmp_path, workers=1) == []
+    assert sorted(played) == sorted(row.job.key for row in rows[-2:])
+    assert results.read_rows(tmp_path / "results.csv")[:-2] == rows[:-2]
+
+
 def test_a_table_without_the_test_split_leaves_test_accuracy_out(
     given: dict[str, Any], tmp_path: Path
 ) -> None:
