@@ -13,6 +13,7 @@ from merge_gym.operators._task_vectors import (
     drop,
     seeded,
     task_vectors,
+    weights,
 )
 from merge_gym.operators.registry import Range, Weight, operator
 
@@ -22,7 +23,7 @@ def dare_ties(
     pretrained: Tensor,
     experts: Sequence[Tensor],
     *,
-    density: Annotated[float, Range(0, 1)] = 0.66,
+    density: Annotated[Weight, Range(0, 1)] = 0.66,
     weight: Weight = 1.0,
     consensus: Consensus = "mean",
     rescale: Literal["density", "l1"] = "density",
@@ -34,9 +35,9 @@ def dare_ties(
         \hat\tau_i = \frac{m_i}{p} \odot (\theta_i - \theta_{pt}), \qquad
         \theta = \theta_{pt} + \frac{1}{|A|} \sum_{i \in A} \lambda_i \hat\tau_i
 
-    with A the experts whose entry has the elected sign, see ``ties``. ``density``, ``rescale`` and
-    ``weight`` are those of ``dare`` with its defaults (keep 0.66, λ = 1); ``consensus`` is that of
-    ``ties``, by default the disjoint mean.
+    with A the experts whose entry has the elected sign, see ``ties``. ``density``, one for all
+    experts or one each, ``rescale`` and ``weight`` are those of ``dare`` with its defaults (keep
+    0.66, λ = 1); ``consensus`` is that of ``ties``, by default the disjoint mean.
 
     Scope: any for ``rescale="density"``; see ``dare``.
 
@@ -49,5 +50,8 @@ def dare_ties(
     """
     random = seeded(generator)
     vectors = task_vectors(pretrained, experts, weight)
-    thinned = [drop(vector, density, random, rescale) for vector in vectors]
+    densities = weights(density, len(experts))
+    thinned = [
+        drop(vector, kept, random, rescale) for vector, kept in zip(vectors, densities, strict=True)
+    ]
     return add(pretrained, agree(thinned, consensus))
