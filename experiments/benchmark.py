@@ -29,15 +29,17 @@ STORE, RESULTS = "runs.sqlite", "results.csv"
 
 
 def run(plan: Plan, directory: Path, workers: int) -> list[str]:
-    """Run what is missing and write results and page; returns what went wrong, a line a run."""
-    jobs = list(plan.jobs())
+    """Run what is missing and write results and page, of what there is where it is interrupted;
+    returns what went wrong, a line a run."""
+    jobs = {job.key: job for job in plan.jobs()}
     with open_store(directory) as store:
-        with tqdm(total=len(jobs), unit="run", smoothing=0.02) as bar:
-            failures = play_missing(jobs, store, workers, bar.update)
-        rows = results.rows(jobs, store.results(job.key for job in jobs))
-    results.write_rows(directory / RESULTS, rows)
-    write_report(Standings(plan, rows), directory)
-    return failures
+        try:
+            with tqdm(total=len(jobs), unit="run", smoothing=0.02) as bar:
+                return play_missing(jobs, store, workers, bar.update)
+        finally:
+            rows = results.rows(jobs, store.results(jobs))
+            results.write_rows(directory / RESULTS, rows)
+            write_report(Standings(plan, rows), directory)
 
 
 def open_store(directory: Path) -> Store:
@@ -62,7 +64,7 @@ def main(config: DictConfig) -> None:
     except (ValueError, OSError, RuntimeError) as error:
         raise SystemExit(f"error: {error}") from None
     except KeyboardInterrupt:
-        raise SystemExit("interrupted; the same command goes on") from None
+        raise SystemExit(f"interrupted; the same command goes on: {directory}") from None
     print(f"{directory / 'report.html'}, and {RESULTS} beside it")
     if failures:
         raise SystemExit("\n".join([f"error: {len(failures)} runs failed", *failures[:20]]))

@@ -47,7 +47,7 @@ def summary(standings: Standings) -> str:
     """The standings as CSV."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    names = ("budget", "agent", "regret", "low", "high", "found_optimum", "test")
+    names = ("budget", "agent", "runs", "regret", "low", "high", "found_optimum", "test")
     writer.writerow([*names, *(f"better_than_{other}" for other in standings.yardsticks)])
     for budget in standings.plan.budgets:
         for label in standings.labels(budget):
@@ -60,14 +60,14 @@ def summary(standings: Standings) -> str:
                 for other in standings.yardsticks
             ]
             shown = ["" if figure is None else f"{figure:.3f}" for figure in [*figures, *better]]
-            writer.writerow([f"{budget:g}", label, *shown])
+            writer.writerow([f"{budget:g}", label, at.runs, *shown])
     return text.getvalue()
 
 
 def page(standings: Standings) -> str:
     """The page as HTML."""
     plan = standings.plan
-    runs = f"{len(plan.tables)} tables × {plan.seeds} seeds"
+    runs = f"{len(plan.tables)} tables × up to {plan.seeds} seeds"
     parts = [
         "<h1>Searches for merged models, compared at equal cost</h1>",
         f"<p>Every run searches one table, in which every recipe's score is known, with a budget "
@@ -151,7 +151,14 @@ def _at_budget(standings: Standings, budget: float) -> str:
     most = _top(of.regret.high for of in standing)
     yardsticks = [other for other in standings.yardsticks if other in labels]
     columns = [
-        *("agent", "regret", "95 % interval", f"0 to {most:.3g} points", "found the optimum"),
+        *(
+            "agent",
+            "runs",
+            "regret",
+            "95 % interval",
+            f"0 to {most:.3g} points",
+            "found the optimum",
+        ),
         *(f"better than {other}" for other in yardsticks),
         *("test accuracy", f"within {WITHIN:g} point at budget", "CPU s a run"),
     ]
@@ -170,6 +177,7 @@ def _standing_row(
     near = standings.cost_to_near(at.label)
     return [
         _text(at.label),
+        _number(at.runs, 0),
         _number(at.regret.value, 2),
         Cell(f"{at.regret.low:.2f} – {at.regret.high:.2f}", at.regret.high),
         Cell(interval(at.regret, most, standings.uniform_regret), at.regret.value, "plot"),

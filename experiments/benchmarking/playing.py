@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -41,7 +41,7 @@ def _curve(study: Study) -> Iterator[tuple[int, int]]:
 
 
 def play_missing(
-    jobs: Sequence[Job],
+    jobs: Mapping[str, Job],
     store: Store,
     workers: int,
     report: Callable[[], object] = lambda: None,
@@ -49,16 +49,15 @@ def play_missing(
     """Run what the store lacks; returns what went wrong, a line for each run that did.
 
     Args:
-        jobs: all that are wanted.
+        jobs: all that are wanted, by key.
         store: keeps each run at once.
         workers: how many processes run at a time.
         report: called for each run that is there.
 
     Raises RuntimeError where a worker was killed.
     """
-    wanted = {job.key: job for job in jobs}
-    there = store.results(wanted)
-    missing = {key: job for key, job in wanted.items() if key not in there}
+    there = store.results(jobs)
+    missing = {key: job for key, job in jobs.items() if key not in there}
     for _ in there:
         report()
     failures = []

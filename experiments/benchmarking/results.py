@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -90,10 +90,9 @@ def score(table: Table, index: int, split: str = "search") -> float:
     return round(100 * sum(scores.values()) / len(scores), 4)
 
 
-def rows(jobs: Iterable[Job], results: Mapping[str, Result]) -> list[Row]:
-    """Those runs that there are, in the plan's order."""
-    keys = ((job, job.key) for job in jobs)
-    return [Row.of(job, results[key]) for job, key in keys if key in results]
+def rows(jobs: Mapping[str, Job], results: Mapping[str, Result]) -> list[Row]:
+    """Those of the jobs, by key, that have a result, in their order."""
+    return [Row.of(job, results[key]) for key, job in jobs.items() if key in results]
 
 
 def write_rows(file: Path, rows: Sequence[Row]) -> None:

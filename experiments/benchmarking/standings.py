@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import takewhile
 from statistics import median
 
 import numpy as np
@@ -63,6 +64,7 @@ class Standing:
     """How one agent did at one budget.
 
     Attributes:
+        runs: how many.
         regret: the interquartile mean over all runs, in points of the search split.
         optimum: the share of runs that found the table's best.
         test: the mean over runs on the test split, in percent; None where it is not known.
@@ -71,6 +73,7 @@ class Standing:
 
     label: str
     budget: float
+    runs: int
     regret: Estimate
     optimum: float
     test: float | None
@@ -82,39 +85,42 @@ class Standings:
 
     Args:
         plan: what was to be run.
-        rows: the runs; an agent counts at a budget where all of them are there.
+        rows: the runs; of an agent at a budget the seeds from 0 on count that are there on every
+            table.
     """
 
     def __init__(self, plan: Plan, rows: Sequence[Row]) -> None:
         self.plan = plan
         self._standings: dict[tuple[str, float], Standing] = {}
-        self._rows: dict[tuple[str, float], list[Row]] = {}
+        by_place: dict[tuple[str, float], dict[tuple[str, int], Row]] = {}
         for row in rows:
-            self._rows.setdefault((row.label, row.budget), []).append(row)
-        whole = len(plan.tables) * plan.seeds
-        self._rows = {place: of for place, of in self._rows.items() if len(of) == whole}
+            by_place.setdefault((row.label, row.budget), {})[row.table, row.seed] = row
+        self._rows = {
+            place: whole for place, of in by_place.items() if len(whole := self._whole(of))
+        }
+
+    def _whole(self, rows: Mapping[tuple[str, int], Row]) -> list[list[Row]]:
+        """The rows of the first seeds that are there on every table, by seed and table."""
+        by_seed = [[(table, seed) for table in self.plan.tables] for seed in range(self.plan.seeds)]
+        there = takewhile(lambda places: all(place in rows for place in places), by_seed)
+        return [[rows[place] for place in places] for places in there]
 
     @cached_property
     def problems(self) -> list[Problem]:
         return [Problem.of(table, self.plan.subsets) for table in self.plan.tables]
 
     def labels(self, budget: float) -> list[str]:
-        """The agents with all runs at a budget, the best first."""
+        """The agents that ran at a budget, the best first."""
         there = [label for label, at in self._rows if at == budget]
         return sorted(there, key=lambda label: self.at(label, budget).regret.value)
 
     def regrets(self, label: str, budget: float) -> Values:
         """Of every run; shape (tables, seeds)."""
-        by_place = {(row.table, row.seed): row.regret for row in self._rows[label, budget]}
-        return np.array(
-            [
-                [by_place[table, seed] for seed in range(self.plan.seeds)]
-                for table in self.plan.tables
-            ]
-        )
+        seeds = self._rows[label, budget]
+        return np.array([[row.regret for row in of] for of in seeds]).T
 
     def all_labels(self) -> list[str]:
-        """The agents with all runs at some budget, the best at the largest one first."""
+        """All agents that ran, the best at the largest budget first."""
         labels = [label for budget in self.plan.budgets[::-1] for label in self.labels(budget)]
         return list(dict.fromkeys(labels))
 
@@ -138,11 +144,13 @@ class Standings:
         return self._standings[label, budget]
 
     def _standing(self, label: str, budget: float) -> Standing:
-        rows, regrets = self._rows[label, budget], self.regrets(label, budget)
+        rows = [row for of in self._rows[label, budget] for row in of]
+        regrets = self.regrets(label, budget)
         tests = [row.test for row in rows if row.test is not None]
         return Standing(
             label=label,
             budget=budget,
+            runs=len(rows),
             regret=estimate(interquartile_mean, regrets),
             optimum=float((regrets <= 0).mean()),
             test=float(np.mean(tests)) if len(tests) == len(rows) else None,

@@ -15,11 +15,11 @@ from safetensors.numpy import load_file, save_file
 
 from experiments.replaying import layer_flops, table_speed
 from experiments.tabulate import savings, tabulate
-from merge_gym import Evaluator, LayerBank, ReferenceEvaluator, Request, spaces
+from merge_gym import Evaluator, LayerBank, ReferenceEvaluator, Request, load_suite, spaces
 from merge_gym.envs.making import make_env
 from merge_gym.evaluation.engine import Counts
 from merge_gym.evaluation.table import Table, count_recipes, decisions, load_table
-from merge_gym.evaluation.table_file import read_rows, write_rows
+from merge_gym.evaluation.table_file import list_tables, read_rows, write_rows
 from merge_gym.recipe import LAYER_COMPONENTS, Layer, Source, whole
 from tests.envs.infos import assert_same_infos, check_info
 from tests.evaluation.recipes import random_recipes
@@ -259,8 +259,11 @@ def test_gymnasiums_checker_has_nothing_to_say(file):
 
 def test_an_env_of_a_table_imports_no_torch(file):
     code = f"""
-import sys
+import sys, time
 import gymnasium as gym
+shipped = gym.make("merge_gym:ModelMerge-v0", table="fashion-halves-0")
+shipped.reset(seed=0)
+assert time.process_time() < 2
 env = gym.make("merge_gym:ModelMerge-v0", table={str(file)!r})
 envs = gym.make_vec("ModelMerge-v0", num_envs=2, table={str(file)!r})
 env.reset(seed=0)
@@ -425,6 +428,17 @@ def test_damaged_bytes_are_refused_or_change_nothing(file, tmp_path, ending):
 
 def flip(data, at):
     return data[:at] + bytes([data[at] ^ 4]) + data[at + 1 :]
+
+
+@pytest.mark.parametrize("name", list_tables())
+def test_a_shipped_table_is_its_suites(name):
+    table = load_table(name)
+    suite = load_suite(name)
+    bank = LayerBank(suite, table.operators)
+    table.check_candidates(bank.candidates)
+    reference = ReferenceEvaluator(bank)
+    for number, recipe in enumerate((table.optimum()[0], table.recipe_at(2600))):
+        assert table.score(recipe, subset=number) == reference.score(recipe, subset=number)
 
 
 def test_a_missing_table_is_named_with_those_that_ship(tmp_path):

@@ -155,17 +155,30 @@ def test_a_table_without_the_test_split_leaves_test_accuracy_out(
     assert Standings(plan, rows).at("evolution", 3).test is None
 
 
-def test_standings_count_only_agents_with_all_runs(plan: Plan, rows: list[results.Row]) -> None:
+def test_standings_count_the_seeds_that_are_there_on_every_table(
+    plan: Plan, rows: list[results.Row]
+) -> None:
     standings = Standings(plan, rows)
     assert set(standings.labels(3)) == {"chance", "evolution", "slow"}
     assert set(standings.labels(12)) == {"chance", "evolution"}
     assert standings.all_labels()[-1] == "slow"
-    first = rows[0]
-    assert first.label not in Standings(plan, rows[1:]).labels(first.budget)
     regrets = standings.regrets("evolution", 12)
     assert regrets.shape == (2, 3)
+    for table, seed in np.ndindex(2, 3):
+        (row,) = (
+            row
+            for row in rows
+            if (row.label, row.budget) == ("evolution", 12)
+            and (row.table, row.seed) == (plan.tables[table], seed)
+        )
+        assert regrets[table, seed] == row.regret
     by_hand = np.sort(regrets.ravel())[1:-1].mean()
     assert standings.at("evolution", 12).regret.value == pytest.approx(by_hand)
+    assert standings.at("evolution", 12).runs == 6
+    fewer = [row for row in rows if (row.seed, row.table) != (1, plan.tables[1])]
+    assert Standings(plan, fewer).regrets("evolution", 12).tolist() == regrets[:, :1].tolist()
+    none = [row for row in rows if (row.label, row.seed) != ("slow", 0)]
+    assert "slow" not in Standings(plan, none).all_labels()
 
 
 class Outline(HTMLParser):
@@ -229,6 +242,20 @@ def test_a_store_of_another_protocol_or_none_is_refused(tmp_path: Path) -> None:
     (tmp_path / "runs.sqlite").write_text("no database" * 200)
     with pytest.raises(ValueError, match="is no store of benchmark runs"):
         Store(tmp_path / "runs.sqlite")
+
+
+def test_an_interrupted_benchmark_writes_what_there_is(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> Result:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("experiments.benchmarking.playing.ProcessPoolExecutor", Here)
+    monkeypatch.setattr("experiments.benchmarking.store.Store.add", stop)
+    with pytest.raises(KeyboardInterrupt):
+        benchmark.run(plan, tmp_path, workers=1)
+    assert results.read_rows(tmp_path / "results.csv") == []
+    assert "Searches for merged models" in (tmp_path / "report.html").read_text()
 
 
 def test_a_run_that_fails_is_named_and_the_others_are_kept(
