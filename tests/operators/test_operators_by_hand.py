@@ -119,6 +119,14 @@ def test_dare_ties_elects_among_what_the_dropping_left():
     close(merged("dare_ties", first, second, consensus="sum", **settings), expected_sum)
 
 
+def test_dare_ties_keeps_of_each_expert_its_own_share():
+    first, second = tensor(1, 2, 3, 4, 5, 6), tensor(6, 5, 4, 3, 2, 1)
+    kept = torch.rand(6, generator=torch.Generator().manual_seed(1)) < 0.5
+    settings = {"density": (0.5, 1.0), "seed": 1, "consensus": "sum"}
+    close(merged("dare_ties", first, second, **settings), first * kept / 0.5 + second)
+    close(merged("dare_ties", first, second, density=[0.0, 1.0]), second)
+
+
 def test_breadcrumbs_leaves_out_the_largest_and_keeps_the_next_of_each_row():
     row = [1, -2, 3, -4, 5, -6, 7, -8, 9, -10]
     other = [value * 100 for value in reversed(row)]
