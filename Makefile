@@ -4,7 +4,7 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo table benchmark test lint oracle exports clean
+.PHONY: demo table benchmark browser test lint oracle exports clean
 
 demo: .venv/ready  ## search the default suite; the run is a new folder under runs/
 	$(BIN)/python -m experiments.search
@@ -15,6 +15,9 @@ table: .venv/ready  ## score all 46,656 recipes of five candidates of the defaul
 
 benchmark: .venv/ready  ## every agent on the shipped tables, 20 seeds; runs/benchmark/report.html (30 minutes of two cores)
 	$(BIN)/python -m experiments.benchmark
+
+browser: .venv/ready  ## the benchmark's page in a real browser (Chromium, where it is installed)
+	$(BIN)/python -m pytest tests/experiments/benchmarking/test_page_in_browser.py
 
 test: .venv/ready  ## the tests, with branch coverage
 	$(BIN)/python -m pytest -n 2 --cov --cov-fail-under=95

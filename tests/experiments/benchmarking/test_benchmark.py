@@ -32,34 +32,6 @@ from tests.experiments.benchmarking.tables import accuracies, write_table
 ROOT = Path(__file__).parents[3]
 
 
-@pytest.fixture(scope="module")
-def given(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """A plan as it is written."""
-    folder = tmp_path_factory.mktemp("tables")
-    tables = [write_table(folder / f"{seed}.safetensors.xz", seed) for seed in (0, 1)]
-    return {
-        "tables": list(map(str, tables)),
-        "budgets": [3, 12],
-        "seeds": 3,
-        "subsets": 5,
-        "agents": {
-            "chance": {"name": "random", "times_budget": {"episodes": 4, "top": 0.25}},
-            "evolution": {},
-            "slow": {"name": "evolution", "z": 2.0, "up_to": 3},
-        },
-    }
-
-
-@pytest.fixture(scope="module")
-def plan(given: dict[str, Any]) -> Plan:
-    return Plan.read(given)
-
-
-@pytest.fixture(scope="module")
-def rows(plan: Plan) -> list[results.Row]:
-    return [results.Row.of(job, play(job)) for job in plan.jobs()]
-
-
 def test_a_plan_runs_every_agent_on_every_table_with_every_budget_and_seed(plan: Plan) -> None:
     jobs = list(plan.jobs())
     assert len(jobs) == 2 * 3 * (2 + 2 + 1)
