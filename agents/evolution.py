@@ -9,15 +9,12 @@ from typing import Annotated
 import numpy as np
 
 from agents.agent import Agent, agent
-from agents.racing import Racer, race_starts
+from agents.changes import Changes
+from agents.racing import PATIENCE, Racer, check_budget, race_starts
 from merge_gym.settings import Range
-from merge_gym.spaces.space import Decisions, Space
 from merge_gym.studies.study import Study
 
 SMALLEST, LARGEST = 0.02, 0.5
-
-PATIENCE = 200
-"""Races in a row that tell nothing new, after which a space counts as searched through."""
 
 
 @agent("evolution")
@@ -50,61 +47,25 @@ class Evolution(Agent):
     racing: bool = True
 
     def check(self, study: Study) -> None:
-        if study.budget is None or study.budget < study.full_cost:
-            raise ValueError(
-                f"evolution needs a budget of at least one full evaluation, {study.full_cost} "
-                f"examples, got {study.budget}"
-            )
+        check_budget("evolution", study)
 
     def run(self, study: Study) -> None:
         generator = np.random.default_rng(study.seed)
         racer = Racer(study, self.z if self.racing else math.inf, generator)
         race_starts(racer)
+        changes = Changes(study.space, self.most, generator)
         step, idle = self.step, 0
         while idle < PATIENCE:
             before = study.spent
             tried = float(np.clip(step * math.exp(0.7 * generator.normal()), SMALLEST, LARGEST))
             numbers = study.space.numbers(racer.incumbent)
-            if not numbers or self._edits_now(study, generator):
-                racer.race(self._edited(study.space, racer.incumbent, generator))
+            if not numbers or (changes.places and self._edits_now(study, generator)):
+                racer.race(changes.edited(racer.incumbent))
             else:
-                moved = self._moved(study.space, racer.incumbent, numbers, tried, generator)
-                won = racer.race(moved).won
+                won = racer.race(changes.moved(racer.incumbent, tried, self.blocks)).won
                 step = math.sqrt(step * tried) if won else max(SMALLEST, step * 0.995)
             idle = idle + 1 if study.spent == before else 0
 
     def _edits_now(self, study: Study, generator: np.random.Generator) -> bool:
-        if not study.space.edits():
-            return False
         assert study.budget is not None
         return study.spent < self.coarse * study.budget or generator.random() < self.edits
-
-    def _edited(
-        self, space: Space, incumbent: Decisions, generator: np.random.Generator
-    ) -> Decisions:
-        """The incumbent with edits at a few places, one of them at least new if there are such."""
-        places, changed = space.edits(), incumbent
-        for _ in range(PATIENCE):
-            count = min(int(generator.integers(1, self.most + 1)), len(places))
-            changed = dict(incumbent)
-            for place in generator.choice(list(places), size=count, replace=False):
-                changed |= places[place][int(generator.integers(len(places[place])))]
-            if changed != incumbent:
-                break
-        return changed
-
-    def _moved(
-        self,
-        space: Space,
-        incumbent: Decisions,
-        numbers: list[str],
-        step: float,
-        generator: np.random.Generator,
-    ) -> Decisions:
-        blocks = space.blocks(incumbent)
-        if blocks and generator.random() < self.blocks:
-            block = blocks[int(generator.integers(len(blocks)))]
-            return space.shift(incumbent, block, step, generator)
-        count = min(int(generator.integers(1, self.most + 1)), len(numbers))
-        chosen = generator.choice(numbers, size=count, replace=False)
-        return space.mutate(incumbent, [str(name) for name in chosen], step, generator)
