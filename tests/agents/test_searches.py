@@ -59,7 +59,7 @@ def test_a_budget_that_pays_for_no_score_is_refused(name, budget):
 
 @pytest.mark.parametrize("name", ON_SUBSETS)
 def test_a_budget_without_room_before_the_final_scores_is_refused(name):
-    with pytest.raises(ValueError, match="more than one full evaluation, 70 .*got 70"):
+    with pytest.raises(ValueError, match=r"more than one full evaluation, 70 .*got 70"):
         agents.make(name).search(Study(walk(), Landscape(_right), 70))
     with pytest.raises(ValueError, match=r"final=1.0 leaves .* no budget"):
         agents.make(name, final=1.0).search(Study(walk(), Landscape(_right), 700))
