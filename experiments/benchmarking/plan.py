@@ -101,14 +101,17 @@ class Plan:
         fields = ("tables", "budgets", "seeds", "subsets", "agents")
         if set(given) != set(fields):
             raise ValueError(f"a plan gives {', '.join(fields)}; this one {', '.join(given)}")
-        budgets, seeds = given["budgets"], given["seeds"]
+        budgets = given["budgets"]
         if not budgets or not all(map(_is_budget, budgets)) or list(budgets) != sorted(budgets):
             raise ValueError(f"budgets are full evaluations, ascending, got {budgets!r}")
-        if isinstance(seeds, bool) or not isinstance(seeds, int) or seeds < 1:
-            raise ValueError(f"seeds is how many there are, at least 1, got {seeds!r}")
+        for name in ("seeds", "subsets"):
+            if isinstance(given[name], bool) or not isinstance(given[name], int) or given[name] < 1:
+                raise ValueError(f"{name} is how many there are, at least 1, got {given[name]!r}")
         if not given["tables"] or not given["agents"]:
             raise ValueError("a plan names at least one table and one agent")
-        plan = cls(given["tables"], budgets, seeds, given["subsets"], given["agents"])
+        for label, line in given["agents"].items():
+            _check_line(label, line)
+        plan = cls(given["tables"], budgets, given["seeds"], given["subsets"], given["agents"])
         for job in plan.jobs():
             if job.seed == 0:
                 _check(job)
@@ -140,6 +143,19 @@ def _settings(line: Mapping[str, Any], budget: float) -> str:
     own = {name: value for name, value in line.items() if name not in OF_A_LINE}
     scaled = line.get("times_budget", {})
     return json.dumps(own | {name: max(1, round(by * budget)) for name, by in scaled.items()})
+
+
+def _check_line(label: str, line: Any) -> None:
+    if not isinstance(line, Mapping):
+        raise ValueError(
+            f"{label}: an agent's line is a mapping, {{}} for its defaults, not {line!r}"
+        )
+    scaled, most = line.get("times_budget", {}), line.get("up_to", 1)
+    if not isinstance(scaled, Mapping) or not all(map(_is_budget, [*scaled.values(), most])):
+        raise ValueError(
+            f"{label}: times_budget is a mapping of settings to numbers above 0, and up_to a "
+            f"number above 0, got {scaled!r} and {most!r}"
+        )
 
 
 def _check(job: Job) -> None:

@@ -16,6 +16,7 @@ import torch
 
 from experiments.benchmarking.plan import Job, open_table
 from experiments.benchmarking.store import Result, Store
+from merge_gym.evaluation.table import Table
 from merge_gym.studies.study import Study
 
 
@@ -27,17 +28,17 @@ def play(job: Job) -> Result:
     seconds = time.process_time() - started
     table = open_table(job.table, job.subsets)
     found = table.index(study.best().recipe)
-    return Result(found, study.spent, len(study.trials), tuple(_curve(study)), seconds)
+    return Result(found, study.spent, len(study.trials), tuple(_curve(study, table)), seconds)
 
 
-def _curve(study: Study) -> Iterator[tuple[int, int]]:
+def _curve(study: Study, table: Table) -> Iterator[tuple[int, int]]:
     """What was spent when each better recipe was found, and where in the table it stands."""
     best = -1.0
     for trial in study.trials:
         whole = trial.subsets is None or len(trial.subsets) == study.subset_count
         if whole and trial.mean > best:
             best = trial.mean
-            yield trial.spent, study.reporter.index(trial.recipe)  # type: ignore[attr-defined]
+            yield trial.spent, table.index(trial.recipe)
 
 
 def play_missing(

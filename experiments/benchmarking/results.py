@@ -11,6 +11,7 @@ from pathlib import Path
 
 from experiments.benchmarking.plan import PROTOCOL, Job, open_table
 from experiments.benchmarking.store import Curve, Result
+from merge_gym.evaluation.scorer import Request
 from merge_gym.evaluation.table import Table
 from merge_gym.files import write_text
 
@@ -51,7 +52,6 @@ class Row:
     @classmethod
     def of(cls, job: Job, result: Result) -> Row:
         table = open_table(job.table, job.subsets)
-        recipe = table.recipe_at(result.found)
         test = score(table, result.found, "test") if "test" in table.splits else None
         search = score(table, result.found)
         return cls(
@@ -60,7 +60,7 @@ class Row:
             digest=table.digest,
             spent=result.spent,
             trials=result.trials,
-            found=table.index(recipe),
+            found=result.found,
             search=search,
             test=test,
             regret=round(100 * table.optimum()[1] - search, 4),
@@ -86,8 +86,8 @@ NUMBERS = ("budget", "search", "regret", "seconds")
 
 def score(table: Table, index: int, split: str = "search") -> float:
     """The mean over tasks of the recipe at a place of the table, in percent."""
-    scores = table.score(table.recipe_at(index), split)
-    return round(100 * sum(scores.values()) / len(scores), 4)
+    (outcome,) = table.evaluate([Request(table.recipe_at(index), split)])
+    return round(100 * outcome.mean, 4)
 
 
 def rows(jobs: Mapping[str, Job], results: Mapping[str, Result]) -> list[Row]:

@@ -62,7 +62,12 @@ def test_a_run_is_known_by_all_that_it_depends_on(plan: Plan) -> None:
         ({"budgets": [0]}, "budgets are full evaluations"),
         ({"seeds": 0}, "at least 1, got 0"),
         ({"seeds": True}, "at least 1, got True"),
+        ({"subsets": 2.5}, "subsets is how many there are"),
+        ({"subsets": 99}, "between 1 and the 40 examples"),
         ({"agents": {}}, "at least one table and one agent"),
+        ({"agents": {"evolution": None}}, "an agent's line is a mapping"),
+        ({"agents": {"random": {"times_budget": {"top": "x"}}}}, "times_budget is a mapping of"),
+        ({"agents": {"evolution": {"up_to": 0}}}, "up_to a number above 0"),
         ({"suites": []}, "a plan gives tables, budgets"),
     ],
 )
