@@ -62,13 +62,15 @@ class GaussianProcess(Agent):
         model.know(racer.incumbent, racer.score, 0.0)
         idle = 0
         while idle < PATIENCE:
-            before, score = study.spent, racer.score
             drawn = [
                 changes.changed(racer.incumbent, self.edits, self.step) for _ in range(self.pool)
             ]
-            race = racer.race(drawn[int(model.improvements(drawn, score).argmax())])
-            model.tell(race, score)
-            idle = idle + 1 if study.spent == before else 0
+            new = [decisions for decisions in drawn if not model.knows(decisions)]
+            idle = 0 if new else idle + self.pool
+            if new:
+                score = racer.score
+                race = racer.race(new[int(model.improvements(new, score).argmax())])
+                model.tell(race, score)
 
 
 class Process:
@@ -88,6 +90,11 @@ class Process:
         self._apart = np.empty((0, 0))
         self._scores, self._noise = np.empty(0), np.empty(0)
         self._length, self._told = 4.0, 0
+        self._known: set[bytes] = set()
+
+    def knows(self, decisions: Decisions) -> bool:
+        """Whether it was told of decisions that differ in nothing that tells."""
+        return self._features.of(decisions).tobytes() in self._known
 
     def tell(self, race: Race, score: float) -> None:
         """Learn from a race with an incumbent of this score, in points."""
@@ -96,6 +103,7 @@ class Process:
     def know(self, decisions: Decisions, score: float, variance: float) -> None:
         """Learn that decisions score so many points, with an error of this variance."""
         row = self._features.of(decisions)[None]
+        self._known.add(row.tobytes())
         apart = self._features.distances(self._rows, row)
         self._rows = np.concatenate([self._rows, row])
         self._apart = np.block([[self._apart, apart], [apart.T, np.zeros((1, 1))]])

@@ -40,7 +40,7 @@ def test_never_ends_below_its_best_start(make_study, name, space):
 
 @pytest.mark.parametrize("name", [*FROM_STARTS, "cem"])
 def test_finds_the_best_recipe_in_a_fraction_of_all(name):
-    assert tuple(taken(_found(name, 60).best().recipe)) == WANTED
+    assert tuple(taken(_found(name, 40).best().recipe)) == WANTED
 
 
 @pytest.mark.parametrize("name", [*FROM_STARTS, *ON_SUBSETS])
