@@ -29,7 +29,7 @@ lint: .venv/ready
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip setuptools
 	$(BIN)/pip install --quiet -c constraints.txt torch
-	$(BIN)/pip install --quiet -c constraints.txt -e ".[train,suites,dev]"
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[train,suites,search,dev]"
 	touch $@
 
 oracle: .venv-oracle/ready  ## compare the operators with mergekit's and rewrite the table in docs/operators.md

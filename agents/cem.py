@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 
 from agents.agent import Agent, agent
+from agents.encoding import scaled, unscaled, words
 from agents.racing import PATIENCE, Racer, race_starts
 from agents.subsets import Turns, check_final, finals
 from merge_gym.settings import Range, Setting
@@ -34,35 +35,35 @@ class Belief:
         self._odds = {}
         self._normal = {}
         for name, setting in decisions.items():
-            if words := _words(setting):
-                odds = np.full(len(words), (1 - bias) / len(words))
-                odds[words.index(start[name])] += bias
+            if known := words(setting):
+                odds = np.full(len(known), (1 - bias) / len(known))
+                odds[known.index(start[name])] += bias
                 self._odds[name] = odds
             else:
-                self._normal[name] = _scaled(setting, start[name]), 0.5 * (1 - bias)
+                self._normal[name] = scaled(setting, start[name]), 0.5 * (1 - bias)
 
     def draw(self, generator: np.random.Generator) -> Decisions:
         """Decisions drawn from it."""
         drawn: Decisions = {}
         for name, setting in self._settings.items():
             if name in self._odds:
-                words = _words(setting)
-                drawn[name] = words[int(generator.choice(len(words), p=self._odds[name]))]
+                known = words(setting)
+                drawn[name] = known[int(generator.choice(len(known), p=self._odds[name]))]
             else:
                 mean, sd = self._normal[name]
-                drawn[name] = _unscaled(setting, float(generator.normal(mean, sd)))
+                drawn[name] = unscaled(setting, float(generator.normal(mean, sd)))
         return drawn
 
     def fit(self, elite: list[Decisions], rate: float) -> None:
         """Move it by `rate` towards the frequencies, means and standard deviations of `elite`."""
         for name, odds in self._odds.items():
-            words = _words(self._settings[name])
-            seen = np.array([sum(one[name] == word for one in elite) for word in words])
+            known = words(self._settings[name])
+            seen = np.array([sum(one[name] == word for one in elite) for word in known])
             mixed = (1 - rate) * odds + rate * seen / len(elite)
-            kept = np.maximum(mixed, self.FLOOR / len(words))
+            kept = np.maximum(mixed, self.FLOOR / len(known))
             self._odds[name] = kept / kept.sum()
         for name, (mean, sd) in self._normal.items():
-            values = [_scaled(self._settings[name], one[name]) for one in elite]
+            values = [scaled(self._settings[name], one[name]) for one in elite]
             sd = (1 - rate) * sd + rate * float(np.std(values))
             self._normal[name] = (
                 (1 - rate) * mean + rate * float(np.mean(values)),
@@ -112,24 +113,3 @@ class CrossEntropy(Agent):
                 belief.fit([drawn[at] for at in best[:count]], self.rate)
                 idle = idle + self.batch if study.spent == before else 0
         select(study, top)
-
-
-def _words(setting: Setting) -> list[Any]:
-    """What a choice may be; none for a number."""
-    if setting.kind == "choice":
-        return list(setting.choices)
-    if setting.kind == "flag":
-        return [False, True]
-    if setting.kind == "integer":
-        return list(range(int(setting.range.low), int(setting.range.high) + 1))
-    return []
-
-
-def _scaled(setting: Setting, value: float) -> float:
-    low, high = setting.range.low, setting.range.high
-    return (value - low) / (high - low) if high > low else 0.0
-
-
-def _unscaled(setting: Setting, place: float) -> float:
-    low, high = setting.range.low, setting.range.high
-    return float(low + min(max(place, 0.0), 1.0) * (high - low))

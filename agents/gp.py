@@ -13,6 +13,7 @@ from scipy.special import ndtr
 
 from agents.agent import Agent, agent
 from agents.changes import Changes
+from agents.encoding import scaled, words
 from agents.racing import PATIENCE, Race, Racer, check_budget, race_starts
 from merge_gym.settings import Range, Setting
 from merge_gym.spaces.space import Decisions, Space
@@ -174,13 +175,9 @@ class Features:
 
 
 def _place(setting: Setting, value: Any) -> float:
-    """A choice's number, or where in its range a number lies."""
-    if setting.kind == "choice":
-        return float(setting.choices.index(value))
-    low, high = setting.range.low, setting.range.high
-    if setting.kind == "number" and high > low:
-        return float((value - low) / (high - low))
-    return float(value)
+    """A word's number, or where in its range a number lies."""
+    known = words(setting)
+    return float(known.index(value)) if known else scaled(setting, value)
 
 
 def _fitted(apart: Array, length: float, scores: Array, noise: Array) -> tuple[Array, Array, float]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -11,7 +13,7 @@ from merge_gym.studies.study import Study
 from tests.agents.landscapes import Landscape, taken, walk
 
 FROM_STARTS = ("gp", "halving", "local_search")
-ON_SUBSETS = ("cem", "random_search")
+ON_SUBSETS = ("catcma", "cem", "random_search")
 WANTED = ("a", "c", "b", "c", "a", "b")
 
 
@@ -38,7 +40,7 @@ def test_never_ends_below_its_best_start(make_study, name, space):
     assert study.best().decisions is not None
 
 
-@pytest.mark.parametrize("name", [*FROM_STARTS, "cem"])
+@pytest.mark.parametrize("name", [*FROM_STARTS, "catcma", "cem"])
 def test_finds_the_best_recipe_in_a_fraction_of_all(name):
     assert tuple(taken(_found(name, 40).best().recipe)) == WANTED
 
@@ -83,3 +85,20 @@ def test_local_search_moves_numbers_by_smaller_and_smaller_steps(bank, scorer):
         for name in start
     }
     assert {0.6, 0.3} <= moves
+
+
+@pytest.mark.parametrize("space", ["walk", "layerwise"])
+def test_tpe_scores_the_starts_first_and_spends_the_budget(make_study, space):
+    study = make_study(12, space)
+    agents.make("tpe").search(study)
+    starts = list(study.space.starts().values())
+    assert [trial.decisions for trial in study.trials[: len(starts)]] == starts
+    assert len({trial.recipe for trial in study.trials}) == 12
+
+
+def test_a_library_that_is_not_installed_is_named_before_anything_is_scored(monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    study = Study(walk(), Landscape(_right), budget=700)
+    with pytest.raises(ValueError, match=r"'tpe' needs the package 'optuna': pip install"):
+        agents.make("tpe").search(study)
+    assert not study.trials
