@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from merge_gym.envs.rendering import map_figure, recipe_figure, recipe_map
+from experiments.recipe_picture import recipe_figure
+from merge_gym.envs.rendering import map_figure, recipe_map
 from merge_gym.files import replacing
 from merge_gym.merging.bank import LayerBank
 from merge_gym.recipe import Recipe
@@ -89,8 +90,8 @@ def progress_curve(
 
 
 def found_picture(recipe: Recipe, bank: LayerBank, title: str) -> Figure:
-    """A recipe: its merging map where its layers are candidates taken whole, otherwise the λ of
-    each expert and the scale of each layer and component."""
+    """A recipe: its merging map where its layers are candidates taken whole and nothing has a
+    scale; otherwise layer by layer, with what stands there and how loud."""
     layers = [layer for _, layers in recipe.segments for layer in layers]
     plain = all(
         len(layer.parts) == 1

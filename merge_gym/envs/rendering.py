@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from merge_gym.recipe import LAYER_COMPONENTS, WHOLE
-
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from merge_gym.recipe import Recipe, Source
+    from merge_gym.recipe import Recipe
     from merge_gym.spaces.candidates import Candidates
 
 PIXELS = 100  # per inch of a figure
+LETTER = 0.09  # inches, of a wide one
 
 
 def write_map(
@@ -65,9 +63,10 @@ def map_figure(
     from matplotlib.figure import Figure
 
     rows, columns = merging_map.shape
-    margin = 0.6 + 0.072 * max(map(len, candidates.names), default=0)
-    size = (margin + 0.62 * columns, 1.5 + 0.42 * rows)
-    figure = Figure(figsize=size, dpi=PIXELS, layout="constrained")
+    labels = 0.6 + LETTER * max(map(len, candidates.names), default=0)
+    width = max(labels + 0.62 * columns, 0.3 + LETTER * len(title))
+    figure = Figure(figsize=(width, 1.5 + 0.42 * rows), dpi=PIXELS, layout="constrained")
+    figure.suptitle(title, x=0.01, ha="left", fontsize="medium")
     axes = figure.subplots()
     axes.imshow(merging_map, cmap="Blues", vmin=0, vmax=max(2.0, float(merging_map.max())))
     axes.set_xticks(range(columns), _layer_names(candidates))
@@ -77,7 +76,6 @@ def map_figure(
     axes.grid(which="minor", color="0.85")
     axes.tick_params(which="both", length=0)
     axes.set_xlabel("layer, from input to output")
-    axes.set_title(title, loc="left", fontsize="medium")
     for row, column in np.argwhere(merging_map):
         count = int(merging_map[row, column])
         dark = count > 0.6 * axes.images[0].get_clim()[1]
@@ -95,59 +93,6 @@ def recipe_map(recipe: Recipe, candidates: Candidates) -> NDArray[np.float32]:
         for layer in layers:
             merging_map[candidates.sources.index(layer.source), start + layer.index] += 1
     return merging_map
-
-
-def recipe_figure(recipe: Recipe, candidates: Candidates, title: str) -> Figure:
-    """Any recipe as a matplotlib figure: how much of each expert stands in each layer and component
-    (its λ; 1 for an expert as it is; the operator's first letters where it is no sum of experts),
-    and the scale of each layer that has one."""
-    from matplotlib.figure import Figure
-
-    layers = [layer for _, layers in recipe.segments for layer in layers]
-    kinds = LAYER_COMPONENTS if any(len(layer.parts) > 1 for layer in layers) else (WHOLE,)
-    experts = candidates.experts
-    scaled = any(layer.scale != 1 for layer in layers)
-    names = ["" if kind == WHOLE else kind for kind in kinds]
-    height = len(kinds) * len(experts) + scaled
-    width = 1.6 + 0.09 * max(len(f"{kind} {name}") for kind in names for name in experts)
-    size = (width + 0.62 * max(len(layers), 4), 1.6 + 0.42 * height)
-    figure = Figure(figsize=size, dpi=PIXELS, layout="constrained")
-    axes = figure.subplots()
-    values = np.full((height, len(layers)), np.nan)
-    for column, layer in enumerate(layers):
-        parts = dict(layer.parts)
-        for place, kind in enumerate(kinds):
-            source = parts.get(kind, layer.parts[0][1])
-            shares = _shares(source, experts)
-            for row, share in enumerate(shares or [None] * len(experts)):
-                at = place * len(experts) + row
-                text = source.name[:8] if share is None else f"{share:.2f}"
-                values[at, column] = np.nan if share is None else share
-                axes.text(column, at, text, ha="center", va="center", fontsize=7)
-        if scaled:
-            axes.text(
-                column, height - 1, f"×{layer.scale:.2f}", ha="center", va="center", fontsize=7
-            )
-    axes.imshow(values, cmap="Blues", vmin=0, vmax=2.5, aspect="auto")
-    axes.set_xticks(range(len(layers)), [str(layer.index) for layer in layers])
-    rows = [f"{kind} {name}".strip() for kind in names for name in experts]
-    axes.set_yticks(range(height), [*rows, *(["scale"] * scaled)])
-    for edge in range(len(experts), height, len(experts)):
-        axes.axhline(edge - 0.5, color="0.4", linewidth=0.8)
-    axes.tick_params(length=0)
-    axes.set_xlabel("layer, from input to output")
-    axes.set_title(title, loc="left", fontsize="medium")
-    return figure
-
-
-def _shares(source: Source, experts: Sequence[str]) -> list[float] | None:
-    """How much of each expert's task vector a source holds; None where it is no such sum."""
-    if source.kind == "expert":
-        return [float(name == source.name) for name in experts]
-    weight = dict(source.parameters).get("weight")
-    if source.name == "task_arithmetic" and not source.experts:
-        return list(weight) if isinstance(weight, tuple) else [float(weight or 0)] * len(experts)
-    return None
 
 
 def _layer_names(candidates: Candidates) -> list[str]:

@@ -1,11 +1,12 @@
 """A merging map as text and as a picture."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from merge_gym import LayerBank, Recipe
-from merge_gym.envs.rendering import draw_map, map_figure, recipe_figure, recipe_map, write_map
-from merge_gym.recipe import LAYER_COMPONENTS, Layer, Source
+from merge_gym.envs.rendering import draw_map, map_figure, recipe_map, write_map
 from tests.tiny import two_segment_suite
 
 STACKED = np.array([[2, 0, 0], [0, 0, 1], [0, 0, 0], [0, 12, 0], [0, 0, 0]], np.float32)
@@ -36,14 +37,28 @@ def test_layers_of_several_segments_carry_their_initial():
 
 
 def test_figure_names_rows_and_columns_and_writes_the_counts(bank):
-    axes = map_figure(STACKED, bank.candidates, cursor=2, title="found").axes[0]
+    figure = map_figure(STACKED, bank.candidates, cursor=2, title="found")
+    axes = figure.axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == list(bank.candidates.names)
     assert [label.get_text() for label in axes.get_xticklabels()] == ["0", "1", "2"]
     assert {(text.get_position(), text.get_text()) for text in axes.texts} == {
         ((0, 0), "2"), ((2, 1), "1"), ((1, 3), "12"),
     }  # fmt: skip
-    assert axes.get_title(loc="left") == "found"
+    assert figure.get_suptitle() == "found"
     assert axes.patches[0].get_x() == 1.5
+
+
+@pytest.mark.parametrize("layers", [2, 12])
+def test_no_word_of_the_figure_is_cut_off(layers):
+    names = ("one", "task_arithmetic(weight=[0.4, 0.1, 0.25, 0.35])")
+    candidates = SimpleNamespace(names=names, segments={"layers": layers})
+    figure = map_figure(np.ones((2, layers)), candidates, title="a title that is as long " * 3)
+    figure.draw_without_rendering()
+    axes, (width, height) = figure.axes[0], figure.get_size_inches() * figure.dpi
+    for text in (*axes.get_yticklabels(), axes.xaxis.label, *figure.texts, figure._suptitle):
+        box = text.get_window_extent()
+        assert 0 <= box.x0 < box.x1 <= width
+        assert 0 <= box.y0 < box.y1 <= height
 
 
 def test_picture_is_rgb_bytes_and_shows_the_cursor(bank):
@@ -64,43 +79,3 @@ def test_map_of_a_recipe_numbers_layers_through_all_segments():
     recipe = Recipe.from_actions([0, 1, 2, 0], candidates)
     expected = [[1, 0, 0, 1], [0, 1, 0, 0], [0, 0, 1, 0]]
     np.testing.assert_array_equal(recipe_map(recipe, candidates), expected)
-
-
-def cells(figure):
-    return {
-        (label.get_position()[0], label.get_position()[1]): label.get_text()
-        for label in figure.axes[0].texts
-    }
-
-
-def rows(figure):
-    return [label.get_text() for label in figure.axes[0].get_yticklabels()]
-
-
-def test_figure_of_a_recipe_says_how_much_of_each_expert_stands_where(bank):
-    mixed = Source.operator("task_arithmetic", weight=(0.25, 1.5))
-    ties = bank.candidates.sources[3]
-    layers = (Layer.of(2, mixed), Layer.of(0, Source.expert("high")), Layer.of(0, ties))
-    recipe = Recipe("", (), (("layers", layers),))
-    figure = recipe_figure(recipe, bank.candidates, "found")
-    assert rows(figure) == ["low", "high"]
-    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["2", "0", "0"]
-    assert cells(figure) == {
-        (0, 0): "0.25", (0, 1): "1.50", (1, 0): "0.00", (1, 1): "1.00", (2, 0): "ties",
-        (2, 1): "ties",
-    }  # fmt: skip
-    assert figure.axes[0].get_title(loc="left") == "found"
-
-
-def test_figure_of_a_recipe_of_components_has_rows_for_each_and_for_scales(bank):
-    low, high = (Source.expert(name) for name in bank.candidates.experts)
-    parts = (("attention", low), ("mlp", high), ("rest", low))
-    recipe = Recipe("", (), (("layers", (Layer(0, parts, scale=0.5), Layer.of(1, high))),))
-    figure = recipe_figure(recipe, bank.candidates, "")
-    expected = [f"{kind} {expert}" for kind in LAYER_COMPONENTS for expert in ("low", "high")]
-    assert rows(figure) == [*expected, "scale"]
-    said = cells(figure)
-    assert [said[0, row] for row in range(7)] == [
-        "1.00", "0.00", "0.00", "1.00", "1.00", "0.00", "×0.50"
-    ]  # fmt: skip
-    assert [said[1, row] for row in range(7)] == [*["0.00", "1.00"] * 3, "×1.00"]
