@@ -87,13 +87,13 @@ class Depthwise(Space):
         return active
 
     def edits(self) -> dict[str, list[Decisions]]:
-        """A candidate for a slot, alone, or none; an expert after the first that stands there."""
-        places, experts = {}, [name for name in self.candidates.experts if name != self.fill]
+        """A candidate for a slot, alone, or none; a further one after what stands there."""
+        places = {}
         for slot in self._slots:
             first, *rest = self._names(slot)
             alone = dict.fromkeys(rest, NOTHING)
             edits: list[Decisions] = [{first: name} | alone for name in (*self._words, self._empty)]
-            places[slot] = edits + [{name: word} for name in rest[:1] for word in experts]
+            places[slot] = edits + [{name: word} for name in rest[:1] for word in self._words]
         return places
 
     def blocks(self, decisions: Decisions) -> list[list[str]]:
