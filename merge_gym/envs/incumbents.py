@@ -32,6 +32,7 @@ class Incumbents:
         z: of the races (`merge_gym.evaluation.races.hopeless`); None drops no challenger.
         start: `uniform`, the best uniform merge, or `random`, any recipe without stacking.
         invalid_reward: the reward of an edit that the mask forbids.
+        stacking: whether layers may be stacked; a table knows no such recipes.
         count: N.
 
     Attributes:
@@ -55,11 +56,12 @@ class Incumbents:
         z: float | None,
         start: str,
         invalid_reward: float,
+        stacking: bool,
         count: int,
     ) -> None:
         self.candidates, self.scorer, self.count = candidates, scorer, count
         self.z, self.start, self.invalid_reward = np.inf if z is None else z, start, invalid_reward
-        self.edits = Edits(len(candidates), candidates.depth, not isinstance(scorer, Table))
+        self.edits = Edits(len(candidates), candidates.depth, stacking)
         subsets = range(scorer.subset_count)
         self._costs = np.array([scorer.cost(Request(NOTHING, subsets=(one,))) for one in subsets])
         self.total = round(budget * int(self._costs.sum()))

@@ -71,7 +71,8 @@ def make_edit_env(**settings: Any) -> ModelEditEnv:
     """
     ours, problem = _split(settings, OF_EDITING)
     model_edit.check_settings(**ours)  # before anything heavy is opened
-    return ModelEditEnv(*open_problem(**problem), **ours)
+    candidates, scorer = open_problem(**problem)
+    return ModelEditEnv(candidates, scorer, stacking=_stacks(scorer), **ours)
 
 
 def make_edit_vector_env(num_envs: int = 1, **settings: Any) -> ModelEditVectorEnv:

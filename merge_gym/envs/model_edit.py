@@ -72,7 +72,7 @@ class ModelEditEnv(gym.Env[NDArray[np.float32], np.int64]):
 
     Args:
         candidates: what layers come from.
-        scorer: what scores recipes; nothing is stacked on a table.
+        scorer: what scores recipes.
         budget: of an episode, in full evaluations of the search split, its start included.
         z: of the races; None scores every challenger on all subsets.
         start: `uniform` begins at the best uniform merge, which the merges race for once (an
@@ -80,6 +80,7 @@ class ModelEditEnv(gym.Env[NDArray[np.float32], np.int64]):
             all subsets.
         observe_results: append what actions gave, and the budget left.
         invalid_reward: the reward of an action that the mask forbids.
+        stacking: whether layers may be stacked at all; a table knows no stacked recipes.
         render_mode: `ansi` (text), `rgb_array` (picture), `human` (text, printed at every step).
 
     Example:
@@ -103,13 +104,14 @@ class ModelEditEnv(gym.Env[NDArray[np.float32], np.int64]):
         start: str = "uniform",
         observe_results: bool = False,
         invalid_reward: float = -10.0,
+        stacking: bool = True,
         render_mode: str | None = None,
     ) -> None:
         check_settings(budget, z, start, observe_results, invalid_reward, render_mode)
         self.candidates, self.scorer = candidates, scorer
         self.observe_results, self.render_mode = observe_results, render_mode
         self.make_incumbents = partial(
-            Incumbents, candidates, scorer, float(budget), z, start, float(invalid_reward)
+            Incumbents, candidates, scorer, float(budget), z, start, float(invalid_reward), stacking
         )
         self.incumbents = self.make_incumbents(1)
         self.action_space = spaces.Discrete(len(self.incumbents.edits))
