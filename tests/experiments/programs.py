@@ -1,14 +1,21 @@
-"""The searching programs on the tiny suite, in this process and in others."""
+"""The searching programs on the tiny suite, in this process and in forks of it."""
 
 from __future__ import annotations
 
 import json
-import subprocess
+import os
+import runpy
+import signal
 import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import Any, NoReturn
 
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
 from agents.episodes import read_episodes
@@ -39,15 +46,93 @@ def run(program: str, suite: Path, directory: Path, *overrides: str) -> Path:
     return directory
 
 
-def command(program: str, *arguments: str) -> list[str]:
-    return [sys.executable, "-m", f"experiments.{program}", *arguments]
+class Forked:
+    """A program as by its command line, in a fork of this process: what is imported here, it need
+    not import, which is most of what a short run costs.
+
+    Args:
+        program: of `experiments`.
+        *arguments: of its command line.
+        stderr: a file descriptor that it writes to; None for a file that `communicate` reads.
+
+    Attributes:
+        returncode: once it has ended; minus the number of the signal that killed it.
+    """
+
+    def __init__(self, program: str, *arguments: str, stderr: int | None = None) -> None:
+        self._out, self._err = TemporaryFile("w+"), TemporaryFile("w+")  # noqa: SIM115
+        self.returncode: int | None = None
+        self._pid = os.fork()
+        if self._pid == 0:
+            errors = self._err.fileno() if stderr is None else stderr
+            _become(program, arguments, self._out.fileno(), errors)
+
+    def poll(self) -> int | None:
+        """The exit status; None while it runs."""
+        return self._ended(os.WNOHANG)
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self._pid, number)
+
+    def communicate(self) -> tuple[str, str]:
+        """What it wrote to its two outputs by its end."""
+        self._ended(0)
+        texts = []
+        for file in (self._out, self._err):
+            file.seek(0)
+            texts.append(file.read())
+            file.close()
+        return texts[0], texts[1]
+
+    def _ended(self, how: int) -> int | None:
+        if self.returncode is None:
+            ended, status = os.waitpid(self._pid, how)
+            if ended:
+                self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
 
 
-def call(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a program in a process of its own."""
-    return subprocess.run(
-        command(program, *arguments), capture_output=True, text=True, cwd=ROOT, check=False
-    )
+def _become(program: str, arguments: Sequence[str], out: int, err: int) -> NoReturn:
+    """Be the program from here on."""
+    for ours, theirs in ((out, 1), (err, 2)):
+        os.dup2(ours, theirs)
+    sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1) for number in (1, 2))
+    sys.argv = [program, *arguments]
+    os.chdir(ROOT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    GlobalHydra.instance().clear()
+    status: Any = 1
+    try:
+        runpy.run_module(f"experiments.{program}", run_name="__main__", alter_sys=True)
+        status = 0
+    except SystemExit as end:
+        status = end.code or 0
+        if isinstance(status, str):
+            print(status, file=sys.stderr)
+            status = 1
+    except BaseException:
+        traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+@dataclass(frozen=True)
+class Completed:
+    """What a program gave and said."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def call(program: str, *arguments: str) -> Completed:
+    """Run a program in a fork of this process."""
+    running = Forked(program, *arguments)
+    said, errors = running.communicate()
+    assert running.returncode is not None
+    return Completed(running.returncode, said, errors)
 
 
 def results(directory: Path) -> dict[str, Any]:

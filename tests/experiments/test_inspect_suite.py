@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import subprocess
-import sys
 from io import StringIO
 from pathlib import Path
 from shutil import copytree
@@ -22,8 +20,7 @@ from merge_gym import LayerBank, Suite, load_suite
 from merge_gym.models.parameters import SHARED, Parameters
 from merge_gym.models.storage import on_disk
 from tests import tiny_text
-
-ROOT = Path(__file__).parents[2]
+from tests.experiments.programs import Completed, call
 
 
 def text_of(table: Table) -> str:
@@ -32,15 +29,8 @@ def text_of(table: Table) -> str:
     return console.file.getvalue()
 
 
-def program(*arguments: str, directory: Path) -> subprocess.CompletedProcess[str]:
-    command = [
-        sys.executable,
-        "-m",
-        "experiments.inspect_suite",
-        f"run_dir={directory}",
-        *arguments,
-    ]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+def program(*arguments: str, directory: Path) -> Completed:
+    return call("inspect_suite", f"run_dir={directory}", *arguments)
 
 
 def test_the_overview_names_model_segments_candidates_tasks_and_memory(bank: LayerBank) -> None:

@@ -7,7 +7,6 @@ import os
 import pty
 import signal
 import struct
-import subprocess
 import termios
 import time
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from merge_gym.files import read_lines
-from tests.experiments.programs import QUICK, ROOT, assert_same_run, call, command, run
+from tests.experiments.programs import QUICK, Forked, assert_same_run, call, run
 
 Moment = Callable[[Path], bool]
 
@@ -43,21 +42,14 @@ MOMENTS = {
 SETTINGS = {"train": ["agent.epochs=2"], "search": []}
 
 
-def start(program: str, suite: Path, directory: Path) -> subprocess.Popen[str]:
+def start(program: str, suite: Path, directory: Path) -> Forked:
     """Begin a run, or go on with it where it can."""
     where = "resume" if (directory / "config.yaml").exists() else "run_dir"
-    return subprocess.Popen(
-        command(
-            program, f"suite={suite}", f"{where}={directory}", *QUICK[program], *SETTINGS[program]
-        ),
-        cwd=ROOT,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+    settings = [*QUICK[program], *SETTINGS[program]]
+    return Forked(program, f"suite={suite}", f"{where}={directory}", *settings)
 
 
-def wait_for(moment: Moment, process: subprocess.Popen[str], directory: Path) -> None:
+def wait_for(moment: Moment, process: Forked, directory: Path) -> None:
     while process.poll() is None and not moment(directory):
         time.sleep(0.002)
 
@@ -124,9 +116,7 @@ def test_a_terminal_sees_how_much_of_the_budget_is_spent(suite_file: Path, tmp_p
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
     arguments = [f"suite={suite_file}", f"run_dir={tmp_path / 'run'}", *QUICK["search"]]
-    process = subprocess.Popen(
-        command("search", *arguments), cwd=ROOT, stdout=subprocess.PIPE, stderr=theirs
-    )
+    process = Forked("search", *arguments, stderr=theirs)
     os.close(theirs)
     seen = b""
     while True:

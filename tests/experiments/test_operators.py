@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from rich.console import Console
 from experiments import operators as program
 from experiments.measuring import measure
 from merge_gym import Evaluator, LayerBank, operators
+from tests.experiments.programs import call
 
 
 @pytest.fixture(scope="module")
@@ -97,14 +97,7 @@ def test_the_cost_counts_memory_that_was_freed_again_and_leaves_out_what_was_the
 
 def test_the_program_leaves_a_report_and_a_picture(suite_file: Path, tmp_path: Path):
     directory = tmp_path / "run"
-    command = [sys.executable, "-m", "experiments.operators"]
-    finished = subprocess.run(
-        [*command, f"suite={suite_file}", f"run_dir={directory}"],
-        capture_output=True,
-        text=True,
-        cwd=Path(program.__file__).parents[1],
-        check=False,
-    )
+    finished = call("operators", f"suite={suite_file}", f"run_dir={directory}")
     assert finished.returncode == 0, finished.stderr
     assert "tiny: uniform merges" in finished.stdout
     with Image.open(directory / "distances.png") as picture:
