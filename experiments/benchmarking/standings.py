@@ -16,8 +16,8 @@ from experiments.benchmarking.statistics import (
     Estimate,
     Values,
     estimate,
+    improvement,
     interquartile_mean,
-    probability_of_improvement,
 )
 
 WITHIN = 1.0
@@ -159,8 +159,7 @@ class Standings:
 
     def improvement(self, label: str, other: str, budget: float) -> Estimate:
         """How likely a run of one agent has less regret than one of the other."""
-        ours, theirs = self.regrets(label, budget), self.regrets(other, budget)
-        return estimate(probability_of_improvement, ours, theirs)
+        return improvement(self.regrets(label, budget), self.regrets(other, budget))
 
     def cost_to_near(self, label: str) -> float | None:
         """The smallest budget at which the interquartile mean is within `WITHIN`."""

@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 Values = NDArray[np.float64]
-Statistic = Callable[..., Values]
+Statistic = Callable[[Values], Values]
 
 LEVEL = 0.95
+TAILS = [50 * (1 - LEVEL), 50 * (1 + LEVEL)]
 REPEATS = 2000
 
 
@@ -38,12 +39,25 @@ def interquartile_mean(values: Values) -> Values:
     return pooled[..., cut : pooled.shape[-1] - cut].mean(axis=-1)
 
 
-def probability_of_improvement(ours: Values, theirs: Values) -> Values:
+def improvement(ours: Values, theirs: Values, repeats: int = REPEATS, seed: int = 0) -> Estimate:
     """How likely a run of ours has less regret than one of theirs on the same problem, equals
-    counting half, averaged over problems (Mann and Whitney's U); over the last two axes."""
-    one, other = ours[..., :, None], theirs[..., None, :]
+    counting half, averaged over problems (Mann and Whitney's U); both samples are drawn anew."""
+    one, other = ours[:, :, None], theirs[:, None, :]
     better = (one < other) + 0.5 * (one == other)
-    return better.mean(axis=(-3, -2, -1))
+    generator = np.random.default_rng(seed)
+    shares = [_shares(values.shape, repeats, generator) for values in (ours, theirs)]
+    drawn = np.einsum("rpa,pab,rpb->r", shares[0], better, shares[1], optimize=True) / len(better)
+    low, high = np.percentile(drawn, TAILS)
+    return Estimate(float(better.mean()), float(low), float(high))
+
+
+def _shares(
+    shape: tuple[int, ...], repeats: int, generator: np.random.Generator
+) -> NDArray[np.float64]:
+    """How much each run weighs in bootstraps; shape (repeats, problems, seeds)."""
+    problems, seeds = shape
+    evenly = np.full(seeds, 1 / seeds)
+    return generator.multinomial(seeds, evenly, size=(repeats, problems)) / seeds
 
 
 def performance_profile(values: Values, thresholds: Values) -> Values:
@@ -53,28 +67,19 @@ def performance_profile(values: Values, thresholds: Values) -> Values:
 
 
 def estimate(
-    statistic: Statistic, *samples: Values, repeats: int = REPEATS, seed: int = 0
+    statistic: Statistic, values: Values, repeats: int = REPEATS, seed: int = 0
 ) -> Estimate:
-    """A statistic of one sample or several, with its interval.
+    """A statistic with its interval.
 
     Args:
-        statistic: over the last two axes of its arguments.
-        *samples: values, each drawn anew by itself.
+        statistic: over the last two axes.
+        values: of which.
         repeats: how many bootstraps.
         seed: of the draws.
     """
-    low, high = bounds(statistic, *samples, repeats=repeats, seed=seed)
-    return Estimate(float(statistic(*samples)), float(low), float(high))
-
-
-def bounds(
-    statistic: Statistic, *samples: Values, repeats: int = REPEATS, seed: int = 0
-) -> NDArray[np.float64]:
-    """The lower and upper bounds of a statistic's interval; shape (2, …)."""
-    generator = np.random.default_rng(seed)
-    drawn = [resampled(values, repeats, generator) for values in samples]
-    tails = [50 * (1 - LEVEL), 50 * (1 + LEVEL)]
-    return np.percentile(statistic(*drawn), tails, axis=0)
+    drawn = statistic(resampled(values, repeats, np.random.default_rng(seed)))
+    low, high = np.percentile(drawn, TAILS)
+    return Estimate(float(statistic(values)), float(low), float(high))
 
 
 def resampled(values: Values, repeats: int, generator: np.random.Generator) -> Values:

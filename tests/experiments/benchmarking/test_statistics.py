@@ -7,11 +7,10 @@ import pytest
 from scipy.stats import mannwhitneyu, trim_mean
 
 from experiments.benchmarking.statistics import (
-    bounds,
     estimate,
+    improvement,
     interquartile_mean,
     performance_profile,
-    probability_of_improvement,
     resampled,
 )
 
@@ -30,11 +29,11 @@ def test_the_interquartile_mean_is_that_of_the_middle_half_of_all_runs():
 def test_improvement_counts_pairs_on_each_problem_and_equals_half():
     ours, theirs = values([1, 2], [5, 5]), values([2, 3], [5, 4])
     # first problem: 1<2, 1<3, 2=2 (½), 2<3; second: 5=5 (½), 5>4, 5=5 (½), 5>4
-    assert probability_of_improvement(ours, theirs) == pytest.approx((3.5 / 4 + 1 / 4) / 2)
-    assert probability_of_improvement(ours, ours) == 0.5
+    assert improvement(ours, theirs).value == pytest.approx((3.5 / 4 + 1 / 4) / 2)
+    assert improvement(ours, ours).value == 0.5
     one, other = np.random.default_rng(0).integers(0, 9, (2, 1, 30)).astype(float)
     statistic = mannwhitneyu(other[0], one[0]).statistic
-    assert probability_of_improvement(one, other) == pytest.approx(statistic / 900)
+    assert improvement(one, other).value == pytest.approx(statistic / 900)
 
 
 def test_a_profile_counts_runs_within_a_threshold():
@@ -45,7 +44,8 @@ def test_a_profile_counts_runs_within_a_threshold():
 def test_intervals_are_percentiles_of_all_draws():
     mean_of = lambda drawn: drawn.mean(axis=(-2, -1))  # noqa: E731
     # Two seeds drawn twice: 0, 5, 10 with probabilities ¼, ½, ¼.
-    assert bounds(mean_of, values([0, 10]), repeats=4000).tolist() == [0, 10]
+    given = estimate(mean_of, values([0, 10]), repeats=4000)
+    assert (given.value, given.low, given.high) == (5, 0, 10)
     drawn = resampled(values([0, 10]), 4000, np.random.default_rng(0)).mean(axis=(-2, -1))
     shares = [(drawn == value).mean() for value in (0, 5, 10)]
     assert shares == pytest.approx([0.25, 0.5, 0.25], abs=0.03)
@@ -65,9 +65,16 @@ def test_an_interval_of_a_normal_mean_is_as_wide_as_theory_says():
     assert given.high - given.low == pytest.approx(2 * 1.96 / 40, rel=0.08)
 
 
-def test_two_samples_are_drawn_apart():
-    ours = values([0, 1, 2, 3])
-    given = estimate(probability_of_improvement, ours, ours)
-    assert given.low < 0.4
-    assert given.high > 0.6
-    assert given == estimate(probability_of_improvement, ours, ours)
+def test_an_interval_of_improvement_is_that_of_drawing_both_samples():
+    ours, theirs = np.random.default_rng(2).integers(0, 6, (2, 3, 8)).astype(float)
+    given = improvement(ours, theirs, repeats=4000)
+    generator, drawn = np.random.default_rng(3), []
+    for _ in range(4000):
+        one, other = (
+            np.take_along_axis(of, generator.integers(8, size=of.shape), 1) for of in (ours, theirs)
+        )
+        pairs = one[:, :, None] - other[:, None, :]
+        drawn.append(((pairs < 0) + 0.5 * (pairs == 0)).mean())
+    assert given.low == pytest.approx(np.percentile(drawn, 2.5), abs=0.02)
+    assert given.high == pytest.approx(np.percentile(drawn, 97.5), abs=0.02)
+    assert given == improvement(ours, theirs, repeats=4000)
