@@ -24,6 +24,10 @@ QUICK = {  # hyper-parameters under which an agent learns something in few and f
     "a2c": {},
     "dqn": {"learning_starts": 10, "batch_size": 8},
     "random": {},
+    "edit_ppo": {"steps": 60, "n_steps": 16},
+    "edit_recurrent_ppo": {"steps": 60, "n_steps": 16},
+    "edit_dqn": {"steps": 60, "learning_starts": 10, "batch_size": 8},
+    "edit_qrdqn": {"steps": 60, "learning_starts": 10, "batch_size": 8},
 }
 
 

@@ -37,13 +37,13 @@ def make_study(bank: LayerBank, scorer: Scorer) -> MakeStudy:
 
 def quick(name: str, episodes: int = 12, **settings: Any) -> Agent:
     """An agent that learns something in few and fast episodes."""
+    settings = {**QUICK.get(name, {}), **settings}
     if "episodes" in agents.settings_of(name):
         reward = {"name": "dynamic_average", "horizon": 20}
         settings = {
             "episodes": episodes,
             "top": 2,
             "environment": {"reward": reward},
-            **QUICK[name],
             **settings,
         }
     return agents.make(name, **settings)
