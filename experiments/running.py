@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -11,6 +12,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import CompactHydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
@@ -37,6 +41,9 @@ from merge_gym.merging.bank import LayerBank
 from merge_gym.recipe import Calibration, Source
 from merge_gym.spaces.space import Space
 from merge_gym.studies.study import Study
+
+RESULTS = "results.json"
+"""Written last: where it is, a run has finished."""
 
 
 @dataclass(frozen=True)
@@ -143,9 +150,8 @@ def results(run: Run, rows: list[Row]) -> dict[str, Any]:
 
 
 def write(run: Run, rows: list[Row]) -> None:
-    """Write results, recipe and checkpoints into the run's folder."""
+    """Write recipe, pictures and checkpoints into the run's folder."""
     best = run.study.best()
-    write_text(run.directory / "results.json", json.dumps(results(run, rows), indent=2))
     write_text(run.directory / "recipe.json", best.recipe.to_json())
     title = f"found recipe, {run.bank.suite.name}, seed {run.config.seed}"
     picture = pictures.found_picture(best.recipe, run.bank, title)
@@ -171,10 +177,17 @@ def show(run: Run, rows: list[Row], started: float) -> None:
     console.print(f"{run.directory} ({time.perf_counter() - started:.0f} s)", soft_wrap=True)
 
 
-def settings(config: DictConfig, directory: Path) -> DictConfig:
-    """The settings of the run in `directory`: its own if it is resumed, else `config`."""
+def settings(config: DictConfig, directory: Path, sweep: Path | None = None) -> DictConfig:
+    """The settings of the run in `directory`: its own if it is resumed, else `config`.
+
+    Args:
+        config: as the program was asked.
+        directory: the run's folder.
+        sweep: the folder of the sweep that it belongs to; a run of it that was not begun is begun,
+            and one that was must be asked as it was.
+    """
     file = directory / "config.yaml"
-    if config.resume is None:
+    if config.resume is None or (sweep is not None and not file.exists()):
         if file.exists():
             raise ValueError(
                 f"{directory} already holds a run: give resume={directory} to go on with it, or "
@@ -189,7 +202,68 @@ def settings(config: DictConfig, directory: Path) -> DictConfig:
             f"{directory} holds a run of another program or version, its config.yaml differs in "
             f"{', '.join(differ)}: go on with the one that began it"
         )
-    return cast(DictConfig, OmegaConf.merge(begun, {"resume": config.resume}))
+    same = cast(DictConfig, OmegaConf.merge(begun, {"resume": config.resume}))
+    if sweep is not None and (differ := differences(same, config)):
+        raise ValueError(
+            f"{directory} was begun with {', '.join(differ)}: a sweep is resumed by the "
+            f"command that began it, with resume={sweep}"
+        )
+    return same
+
+
+def differences(one: DictConfig, other: DictConfig) -> list[str]:
+    """Settings as `one` has them and `other` has not, but for where a run lies."""
+    ours, theirs = flat(one), flat(other)
+    return [
+        f"{name}={value}"
+        for name, value in ours.items()
+        if name not in ("run_dir", "resume") and theirs.get(name) != value
+    ]
+
+
+def flat(config: DictConfig) -> dict[str, Any]:
+    """{name of a setting with dots: its value}; lists are values."""
+    found: dict[str, Any] = {}
+
+    def visit(prefix: str, value: Any) -> None:
+        if isinstance(value, dict) and value:
+            for name, inner in value.items():
+                visit(f"{prefix}{name}.", inner)
+        else:
+            found[prefix[:-1]] = value
+
+    visit("", OmegaConf.to_container(config, resolve=True))
+    return found
+
+
+class Interrupted(SystemExit):
+    """The program was told to stop."""
+
+
+def launch(
+    config: DictConfig,
+    prepared: Callable[[DictConfig, Path], Run],
+    finish: Callable[[Run, list[Row]], None],
+    watching: Callable[[Study], AbstractContextManager[object]] = nullcontext,
+) -> None:
+    """`execute` in the folder that Hydra made; in a sweep, a run that has finished is passed over,
+    and one that cannot be done does not end the others."""
+    hydra = HydraConfig.get()
+    directory = Path(hydra.runtime.output_dir)
+    if hydra.mode != RunMode.MULTIRUN:
+        execute(config, directory, prepared, finish, watching)
+        return
+    sweep = Path(hydra.sweep.dir)
+    if config.resume is not None and (directory / RESULTS).exists():
+        print(f"{directory} has finished")
+        return
+    try:
+        execute(config, directory, prepared, finish, watching, sweep)
+    except Interrupted:
+        raise SystemExit(f"interrupted; resume={sweep} goes on with this sweep") from None
+    except SystemExit as end:
+        print(end.code, file=sys.stderr)
+        raise CompactHydraException(str(end.code)) from None
 
 
 def execute(
@@ -198,6 +272,7 @@ def execute(
     prepared: Callable[[DictConfig, Path], Run],
     finish: Callable[[Run, list[Row]], None],
     watching: Callable[[Study], AbstractContextManager[object]] = nullcontext,
+    sweep: Path | None = None,
 ) -> None:
     """The whole of a program: set up, search, report; one line for what cannot be done, and for a
     search that was interrupted how it goes on.
@@ -208,10 +283,11 @@ def execute(
         prepared: sets up the run.
         finish: writes what the program adds to the files of every run.
         watching: what is entered while it searches, such as a progress bar.
+        sweep: the folder of the sweep that the run belongs to.
     """
     started = time.perf_counter()
     try:
-        config = settings(config, directory)
+        config = settings(config, directory, sweep)
         run = prepared(config, directory)
         write_text(directory / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
     except (ValueError, OSError) as error:
@@ -223,10 +299,12 @@ def execute(
             rows = report(run)
             write(run, rows)
             finish(run, rows)
+            write_text(directory / RESULTS, json.dumps(results(run, rows), indent=2))
             show(run, rows, started)
-    except (KeyboardInterrupt, OSError) as error:
-        said = "interrupted" if isinstance(error, KeyboardInterrupt) else f"error: {error}"
-        raise SystemExit(f"{said}; resume={directory} goes on with this run") from None
+    except KeyboardInterrupt:
+        raise Interrupted(f"interrupted; resume={directory} goes on with this run") from None
+    except OSError as error:
+        raise SystemExit(f"error: {error}; resume={directory} goes on with this run") from None
     except ValueError as error:
         raise SystemExit(f"error: {error}") from None
 

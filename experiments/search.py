@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 import agents
@@ -59,8 +58,7 @@ def progress(run: Run, rows: list[Row]) -> None:
 @hydra.main(version_base=None, config_path="../conf", config_name="search")
 def main(config: DictConfig) -> None:
     """Run one search from its configuration."""
-    directory = Path(HydraConfig.get().runtime.output_dir)
-    running.execute(config, directory, prepare, progress, budget_bar)
+    running.launch(config, prepare, progress, budget_bar)
 
 
 if __name__ == "__main__":

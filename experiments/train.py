@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 import agents
@@ -68,7 +67,7 @@ def curve(run: Run, rows: list[Row]) -> None:
 @hydra.main(version_base=None, config_path="../conf", config_name="train")
 def main(config: DictConfig) -> None:
     """Run one search from its configuration."""
-    running.execute(config, Path(HydraConfig.get().runtime.output_dir), prepare, curve)
+    running.launch(config, prepare, curve)
 
 
 if __name__ == "__main__":

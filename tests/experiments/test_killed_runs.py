@@ -37,7 +37,7 @@ MOMENTS = {
     "loading": exists(".lock"),
     "searching": trials(8),
     "reporting": reporting,
-    "writing": exists("results.json"),
+    "writing": exists("recipe.json"),
 }
 SETTINGS = {"train": ["agent.epochs=2"], "search": []}
 

@@ -101,6 +101,24 @@ def test_a_sweep_gives_one_folder_each_and_the_summary_reads_them(
     assert "tiny" in summary.stdout
 
 
+def test_a_sweep_goes_on_after_a_job_that_fails_and_is_resumed_by_its_command(
+    suite_file: Path, tmp_path: Path
+) -> None:
+    arguments = ["-m", "episodes=0,6", "seed=0", "agent=random", "top=1", "subsets=5"]
+    arguments += ["baselines=[average]", f"suite={suite_file}"]
+    swept = call("train", *arguments, f"run_dir={tmp_path}")
+    assert swept.returncode == 1
+    assert "episodes is a whole number of at least 1, got 0" in swept.stderr
+    assert "Traceback" not in swept.stderr
+    assert results(tmp_path / "1")["agent"] == "random"
+    again = call("train", *arguments, f"resume={tmp_path}")
+    assert again.returncode == 1
+    assert f"{tmp_path / '1'} has finished" in again.stdout
+    (tmp_path / "1" / "results.json").unlink()
+    other = [*arguments[:2], "seed=1", *arguments[3:], f"resume={tmp_path}"]
+    assert "was begun with seed=0: a sweep is resumed by" in call("train", *other).stderr
+
+
 def test_a_finished_run_is_not_overwritten(suite_file: Path, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("seed: 0")
     with pytest.raises(ValueError, match=r"already holds a run.*resume="):
