@@ -77,14 +77,9 @@ def test_components_have_rows_of_each_experts_share_and_letters_for_what_has_non
     assert "A  ties(density=0.5)" in figure.axes[0].get_xlabel()
 
 
-def test_a_recipe_without_layers_is_drawn():
-    known = candidates()
-    assert columns(recipe_figure(spelt(known), known, "nothing")) == []
-
-
-@pytest.mark.parametrize("experts", [2, 3, 8])
-@pytest.mark.parametrize("layers", [4, 40])
-@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize(
+    ("experts", "layers", "apart"), [(2, 4, True), (3, 40, False), (8, 4, False), (8, 4, True)]
+)
 def test_no_word_is_cut_off(experts, layers, apart):
     known = candidates(experts, layers)
     drawn = []
