@@ -22,6 +22,7 @@ import merge_gym
 from agents import Agent
 from experiments import pictures
 from experiments.accuracy_picture import accuracy_figure
+from experiments.configs import differences
 from experiments.glance import lines, table, take_away
 from experiments.refusing import refuse
 from experiments.report import (
@@ -209,31 +210,6 @@ def settings(config: DictConfig, directory: Path, sweep: Path | None = None) -> 
             f"command that began it, with resume={sweep}"
         )
     return same
-
-
-def differences(one: DictConfig, other: DictConfig) -> list[str]:
-    """Settings as `one` has them and `other` has not, but for where a run lies."""
-    ours, theirs = flat(one), flat(other)
-    return [
-        f"{name}={value}"
-        for name, value in ours.items()
-        if name not in ("run_dir", "resume") and theirs.get(name) != value
-    ]
-
-
-def flat(config: DictConfig) -> dict[str, Any]:
-    """{name of a setting with dots: its value}; lists are values."""
-    found: dict[str, Any] = {}
-
-    def visit(prefix: str, value: Any) -> None:
-        if isinstance(value, dict) and value:
-            for name, inner in value.items():
-                visit(f"{prefix}{name}.", inner)
-        else:
-            found[prefix[:-1]] = value
-
-    visit("", OmegaConf.to_container(config, resolve=True))
-    return found
 
 
 class Interrupted(SystemExit):

@@ -2,8 +2,9 @@
 
     python -m experiments.summarise runs/paper
 
-Reads every results.json below the folder. All figures are means over tasks on the test split, in
-percent; a run's recipe and every tuned weight were chosen on the search split.
+Reads every results.json below the folder. Runs that differ in more than suite and
+seed are told apart by what differs. All figures are means over tasks on the test split, in percent;
+a run's recipe and every tuned weight were chosen on the search split.
 """
 
 from __future__ import annotations
@@ -11,15 +12,18 @@ from __future__ import annotations
 import argparse
 import json
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean, stdev
 from textwrap import fill
+from typing import Any, cast
 
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
+from experiments.configs import flat
 from experiments.glance import is_papers, weighs_each_expert
 from experiments.report import Row, rows_from_json
 from experiments.tables import fitted, screen
@@ -28,6 +32,7 @@ COLUMNS = (
     "suite",
     "agent",
     "space",
+    "settings",
     "runs",
     "experts",
     "best of the paper's merges",
@@ -37,6 +42,10 @@ COLUMNS = (
     "over tuned",
     "least … most",
 )
+WORDS = ("suite", "agent", "space", "settings")
+SAME = ("suite", "seed", "run_dir", "resume", "agent.name", "space.name")
+"""What does not tell settings apart."""
+
 HEADING = 14
 """Characters of a heading's line."""
 
@@ -52,6 +61,7 @@ class Outcome:
         tuned: task arithmetic with one weight per expert; None where the table has none.
         uniform: the uniform merge that is best on the search split, of all in the table.
         found: the found recipe.
+        config: every setting of the run, by its name with dots; none where they were not kept.
     """
 
     suite: str
@@ -62,11 +72,12 @@ class Outcome:
     tuned: float | None
     uniform: float
     found: float
+    config: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def read(cls, file: Path) -> Outcome:
         """The outcome of one results.json."""
-        data = json.loads(file.read_text())
+        data, config = json.loads(file.read_text()), file.with_name("config.yaml")
         rows = rows_from_json(data["rows"])
         experts = [row for row in rows if row.kind == "expert"]
         uniform = [row for row in rows if row.kind == "uniform"]
@@ -80,6 +91,7 @@ class Outcome:
             tuned=max(tuned, default=None),
             uniform=_percent(max(uniform, key=lambda row: row.mean("search"))),
             found=next(_percent(row) for row in rows if row.kind == "found"),
+            config=flat(cast(DictConfig, OmegaConf.load(config))) if config.is_file() else {},
         )
 
 
@@ -95,36 +107,59 @@ def _spread(values: Sequence[float]) -> str:
 
 
 def summary(outcomes: Sequence[Outcome], console: Console) -> Table:
-    """One row for each suite, agent and space, and one over all suites for each agent and space;
+    """One row for each suite, agent, space and settings, and one over all suites for them;
     with as many columns as the console has room for, the figures of what was found last to go."""
-    choices = (
+    choices: tuple[list[str], ...] = (
         list(COLUMNS),
         [name for name in COLUMNS if name not in ("least … most", "over the paper's")],
-        ["suite", "agent", "space", "runs", "found", "over tuned"],
-        ["suite", "agent", "space", "found"],
+        ["suite", "agent", "space", "settings", "runs", "found", "over tuned"],
+        ["suite", "agent", "space", "settings", "found"],
     )
-    return fitted(console, (_summary(outcomes, choice) for choice in choices))
+    searches = grouped(outcomes)
+    if not any(settings for _, _, settings in searches):
+        choices = tuple([name for name in of if name != "settings"] for of in choices)
+    return fitted(console, (_summary(searches, choice) for choice in choices))
 
 
-def _summary(outcomes: Sequence[Outcome], columns: Sequence[str]) -> Table:
+def grouped(outcomes: Sequence[Outcome]) -> dict[tuple[str, str, str], list[Outcome]]:
+    """{(agent, space, settings): their runs}; settings are those in which runs of the same agent
+    and space differ, but for suite and seed."""
+    alike: dict[tuple[str, str], list[Outcome]] = defaultdict(list)
+    for outcome in outcomes:
+        alike[outcome.agent, outcome.space].append(outcome)
+    searches: dict[tuple[str, str, str], list[Outcome]] = defaultdict(list)
+    for (agent, space), members in sorted(alike.items()):
+        names = sorted({name for one in members for name in one.config} - set(SAME))
+        swept = [name for name in names if len({_value(one, name) for one in members}) > 1]
+        for one in members:
+            settings = ", ".join(f"{name}={_value(one, name)}" for name in swept)
+            searches[agent, space, settings].append(one)
+    return searches
+
+
+def _value(outcome: Outcome, name: str) -> str:
+    return str(outcome.config.get(name))
+
+
+def _summary(
+    searches: Mapping[tuple[str, str, str], Sequence[Outcome]], columns: Sequence[str]
+) -> Table:
     table = Table(title="test split, mean over tasks, %", title_justify="left")
     for column in columns:
-        text = column in ("suite", "agent", "space")
+        text = column in WORDS
         heading = fill(column, HEADING)
-        table.add_column(heading, justify="left" if text else "right", no_wrap=True)
-    searches: dict[tuple[str, str], list[Outcome]] = defaultdict(list)
-    for outcome in outcomes:
-        searches[outcome.agent, outcome.space].append(outcome)
-    for _, members in sorted(searches.items()):
+        table.add_column(heading, justify="left" if text else "right", no_wrap=column != "settings")
+    for (_, _, settings), members in searches.items():
         for suite in sorted({outcome.suite for outcome in members}):
-            cells = _cells(suite, [one for one in members if one.suite == suite])
+            runs = [one for one in members if one.suite == suite]
+            cells = _cells(suite, settings, runs)
             table.add_row(*(cells[column] for column in columns))
-        cells = _cells("all", members)
+        cells = _cells("all", settings, members)
         table.add_row(*(cells[column] for column in columns), style="bold", end_section=True)
     return table
 
 
-def _cells(suite: str, runs: Sequence[Outcome]) -> dict[str, str]:
+def _cells(suite: str, settings: str, runs: Sequence[Outcome]) -> dict[str, str]:
     """{column: what stands there}"""
     over_paper = [run.found - run.paper for run in runs]
     over_tuned = [run.found - run.tuned for run in runs if run.tuned is not None]
@@ -133,6 +168,7 @@ def _cells(suite: str, runs: Sequence[Outcome]) -> dict[str, str]:
         suite,
         runs[0].agent,
         runs[0].space,
+        settings,
         str(len(runs)),
         f"{fmean(run.experts for run in runs):.1f}",
         f"{fmean(run.paper for run in runs):.1f}",

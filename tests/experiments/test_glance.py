@@ -115,6 +115,24 @@ def test_the_summary_keeps_what_was_found_at_eighty_columns():
     assert "…" not in text
 
 
+def test_the_summary_tells_runs_apart_by_everything_but_suite_and_seed_that_was_swept():
+    runs = [
+        summarise.Outcome(
+            "one", "ppo", "Walk", 90, 60, 70, 70, 72, {"seed": seed, "agent.learning_rate": rate}
+        )
+        for seed in (0, 1)
+        for rate in (1e-3, 3e-4)
+    ]
+    searches = summarise.grouped(runs)
+    assert {settings: len(members) for (_, _, settings), members in searches.items()} == {
+        "agent.learning_rate=0.001": 2,
+        "agent.learning_rate=0.0003": 2,
+    }
+    text = printed(100, lambda console: summarise.summary(runs, console))
+    assert "learning_rate=0.0003" in text
+    assert "settings" not in printed(100, lambda console: summarise.summary(runs[::2], console))
+
+
 def test_the_sentence_says_what_is_more_than_chance():
     shown = lines(ROWS)
     assert take_away(shown, examples=4000) == (

@@ -128,7 +128,9 @@ def test_the_summary_tells_spaces_apart(
     (walked.parent / "again" / "results.json").write_text(json.dumps(data))
     copied = walked.parent / "copied"
     copied.mkdir()
-    (copied / "results.json").write_text((finished / "results.json").read_text())
+    for name in ("results.json", "config.yaml"):
+        (copied / name).write_text((finished / name).read_text())
+    (walked.parent / "again" / "config.yaml").write_text((walked / "config.yaml").read_text())
     printed = summarised(walked.parent, monkeypatch, capsys)
     runs = {
         cells[2]: int(cells[3])
