@@ -21,17 +21,19 @@ SHARED_COMPONENTS = ("stem", "norm")
 
 @dataclass(frozen=True)
 class Source:
-    """Where tensors come from: an expert as it is, or an operator with its settings.
+    """Where tensors come from: an expert as it is, an operator with its settings, or a residual, a
+    merge with what an expert differs from it by, compressed.
 
     `parameters` are sorted (name, value) pairs, so that equal sources are equal and hashable;
     lists become tuples. An expert has none. `experts` are the experts that an operator merges, in
-    the suite's order; none for all of them.
+    the suite's order; none for all of them. `base` is the merge that a residual is added to.
     """
 
     kind: str
     name: str
     parameters: tuple[tuple[str, Any], ...] = ()
     experts: tuple[str, ...] = ()
+    base: Source | None = None
 
     @classmethod
     def expert(cls, name: str) -> Source:
@@ -43,9 +45,20 @@ class Source:
         return cls("operator", name, tuple(pairs), tuple(experts))
 
     @classmethod
+    def residual(cls, expert: str, base: Source, rank: int = 0) -> Source:
+        """`base` plus what `expert` differs from it by: of matrices the best approximation of
+        `rank`, or with 0 one bit a value, the sign; vectors whole."""
+        if isinstance(rank, bool) or not isinstance(rank, int) or rank < 0:
+            raise ValueError(f"a residual's rank is a whole number of at least 0, got {rank!r}")
+        return cls("residual", expert, (("rank", rank),), base=base)
+
+    @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Source:
         if "expert" in data and len(data) == 1:
             return cls.expert(_text(data["expert"]))
+        if set(data) == {"residual", "rank", "base"}:
+            base = cls.from_dict(data["base"])
+            return cls.residual(_text(data["residual"]), base, data["rank"])
         if "operator" in data:
             given = {
                 key: value for key, value in data.items() if key not in ("operator", "experts")
@@ -58,9 +71,13 @@ class Source:
 
     def to_dict(self) -> dict[str, Any]:
         data = {self.kind: self.name, **{name: _thawed(value) for name, value in self.parameters}}
-        return data | ({"experts": list(self.experts)} if self.experts else {})
+        more = {"experts": list(self.experts)} if self.experts else {}
+        return data | more | ({"base": self.base.to_dict()} if self.base else {})
 
     def __str__(self) -> str:
+        if self.base is not None:
+            rank = dict(self.parameters)["rank"]
+            return f"{self.base}+{f'rank {rank}' if rank else '1 bit'} of {self.name}"
         settings = [f"{name}={_thawed(value)}" for name, value in self.parameters]
         inside = ", ".join(
             [*settings, *(["experts=" + "+".join(self.experts)] * bool(self.experts))]

@@ -6,7 +6,6 @@ its own.
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from experiments.builders.small_vit_training import (
     train,
 )
 from experiments.builders.training import Optimiser
+from experiments.builders.tuning import best_weights, evaluations
 from merge_gym import operators
 
 Models = Mapping[str, ViTForImageClassification]
@@ -91,20 +91,35 @@ def deal_task(name: str, data: DictConfig, images: Parts) -> Task:
 def pretraining_images(
     data: DictConfig, tasks: Sequence[Task], images: Mapping[str, Parts]
 ) -> LabelledImages:
-    """What the common ancestor is trained on: all training images of a source of its own, or some
-    of each task, the classes of one numbered after those of another."""
-    if "images_per_task" not in data.pretraining:
+    """What the common ancestor is trained on: all training images of a source of its own, some of
+    each task, or those of `classes` that no task has; the classes of one source or task numbered
+    after those of another."""
+    if "classes" in data.pretraining:
+        trained = {name: images[name]["train"] for name in data.pretraining.classes}
+        rows = {
+            name: np.flatnonzero(np.isin(part.labels, data.pretraining.classes[name]))
+            for name, part in trained.items()
+        }
+        parts = [
+            (trained[name][rows[name][: data.pretraining.images]], tuple(numbers))
+            for name, numbers in data.pretraining.classes.items()
+        ]
+    elif "images_per_task" in data.pretraining:
+        parts = [(images[task.source]["train"][task.pretraining], task.classes) for task in tasks]
+    else:
         return read_images(data.pretraining, "train")
-    parts, first = [], 0
-    for task in tasks:
-        part = images[task.source]["train"][task.pretraining]
-        places = {number: first + place for place, number in enumerate(task.classes)}
-        labels = np.array([places[int(label)] for label in part.labels])
-        parts.append(LabelledImages(part.images, labels))
-        first += len(task.classes)
+    return _joined(parts)
+
+
+def _joined(parts: Sequence[tuple[LabelledImages, tuple[int, ...]]]) -> LabelledImages:
+    """Images of several lots, with the classes of each in the order of its head."""
+    labels, first = [], 0
+    for part, classes in parts:
+        places = {number: first + place for place, number in enumerate(classes)}
+        labels.append(np.array([places[int(label)] for label in part.labels]))
+        first += len(classes)
     return LabelledImages(
-        np.concatenate([part.images for part in parts]),
-        np.concatenate([part.labels for part in parts]),
+        np.concatenate([part.images for part, _ in parts]), np.concatenate(labels)
     )
 
 
@@ -156,7 +171,7 @@ def tune_weights(
     grid: Sequence[float],
     advance: Callable[[], None],
 ) -> tuple[list[float], float]:
-    """The λ per expert of the best task arithmetic; of equals, the one met first.
+    """The λ per expert of the best task arithmetic, as `best_weights` finds them.
 
     Returns:
         λ in the order of `experts`, and the mean accuracy over the tasks it was chosen for.
@@ -164,16 +179,16 @@ def tune_weights(
     base = pretrained.vit.state_dict()
     tensors = [expert.vit.state_dict() for expert in experts.values()]
     merged = {name: _with_head(pretrained, expert) for name, expert in experts.items()}
-    best: tuple[list[float], float] = ([], -1.0)
-    for weights in itertools.product(grid, repeat=len(tensors)):
+
+    def score(weights: tuple[float, ...]) -> float:
         values = {key: _arithmetic(key, base, tensors, weights) for key in base}
         for model in merged.values():
             model.vit.load_state_dict(values)
-        score = sum(accuracy(merged[name], examples[name]) for name in merged) / len(merged)
-        if score > best[1]:
-            best = (list(weights), score)
         advance()
-    return best
+        return sum(accuracy(merged[name], examples[name]) for name in merged) / len(merged)
+
+    best, reached = best_weights(score, grid, len(tensors))
+    return list(best), reached
 
 
 def _arithmetic(
@@ -292,7 +307,7 @@ def _steps(config: DictConfig, pretraining: int) -> int:
     experts = sum(
         optimiser.steps(config.data.train, expert.epochs) for expert in config.experts.values()
     )
-    grid = len(config.tuning) ** len(config.data.tasks)
+    grid = evaluations(config.tuning, len(config.data.tasks))
     return optimiser.steps(pretraining, config.pretraining.epochs) + len(config.seeds) * (
         experts + grid
     )

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from merge_gym.evaluation.scorer import NOTHING, Outcome, Request, Scorer
+from merge_gym.evaluation.scorer import NOTHING, Outcome, Request, Scorer, as_recipe
 from merge_gym.files import JsonLines
 from merge_gym.recipe import Recipe
 
@@ -117,7 +117,7 @@ class Journal(Scorer):
 
 def _key(unit: Request) -> Key:
     assert unit.tasks is not None
-    return unit.recipe, unit.split, unit.tasks[0], unit.subsets[0] if unit.subsets else None
+    return as_recipe(unit), unit.split, unit.tasks[0], unit.subsets[0] if unit.subsets else None
 
 
 def _read_key(entry: dict[str, Any]) -> Key:

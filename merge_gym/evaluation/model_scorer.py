@@ -12,7 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from merge_gym.evaluation.scorer import Outcome, Request, Scorer
+from merge_gym.evaluation.scorer import (
+    Outcome,
+    Request,
+    Scorer,
+    as_recipe,
+    chains,
+    joined,
+)
 from merge_gym.evaluation.subsets import Examples
 from merge_gym.merging.bank import LayerBank
 from merge_gym.recipe import Recipe
@@ -42,7 +49,12 @@ class ModelScorer(Scorer):
     def evaluate(self, requests: Sequence[Request]) -> list[Outcome]:
         for request in requests:
             self.check(request)
-        recipes = [self.bank.resolve(request.recipe) for request in requests]
+        parts = [chains(request) for request in requests]
+        outcomes = iter(self._scored([one for several in parts for one in several]))
+        return [joined([next(outcomes) for _ in several]) for several in parts]
+
+    def _scored(self, requests: Sequence[Request]) -> list[Outcome]:
+        recipes = [self.bank.resolve(as_recipe(request)) for request in requests]
         outcomes: dict[int, Outcome] = {}
         for place in self.order(recipes):
             started = time.perf_counter()
@@ -53,15 +65,19 @@ class ModelScorer(Scorer):
 
     def cost(self, request: Request) -> int:
         self.check(request)
-        tasks = self.tasks if request.tasks is None else request.tasks
-        heads = request.recipe.heads
-        calibration = 0 if heads is None else heads.examples * len(tasks)
+        calibration = sum(map(self._calibration, chains(request)))
         return calibration + sum(
             self.examples.size(task, request.split, subset)
             for unit in self.units(request)
             for task in unit.tasks or ()
             for subset in (unit.subsets or (None,))
         )
+
+    def _calibration(self, request: Request) -> int:
+        """Examples that a recipe's heads are calibrated on."""
+        heads = as_recipe(request).heads
+        tasks = self.tasks if request.tasks is None else request.tasks
+        return 0 if heads is None else heads.examples * len(tasks)
 
     def order(self, recipes: Sequence[Recipe]) -> Sequence[int]:
         """In which order to score a batch, such that what recipes share is at hand."""

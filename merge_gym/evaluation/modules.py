@@ -85,7 +85,11 @@ class Modules:
             placed = self._placed_layer(segment, layer) if twin is None else twin.state_dict()
             module.load_state_dict(placed, assign=True)
             module = module.to(self.device, self.dtype)
-            lent = not self._copies and all(of.kind == "expert" for of in layer.sources)
+            lent = (
+                not self._copies
+                and self.bank.bits is None
+                and all(of.kind == "expert" for of in layer.sources)
+            )
             size = OVERHEAD + (0 if lent else _size(module))
             self._modules.put((digest, convolved), module, size)
         return module

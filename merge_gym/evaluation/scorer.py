@@ -12,6 +12,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from merge_gym.library import Library
 from merge_gym.messages import unknown_name
 from merge_gym.recipe import Recipe
 
@@ -24,14 +25,14 @@ class Request:
     """One thing to score.
 
     Attributes:
-        recipe: what is scored.
+        recipe: what is scored; of a library each task's own.
         split: `search` or `test`.
         subsets: which subsets of the search split, by number; a whole number m stands for the
             first m of them, 0..m-1. None: the whole split.
         tasks: on which tasks; None for all.
     """
 
-    recipe: Recipe
+    recipe: Recipe | Library
     split: str = "search"
     subsets: tuple[int, ...] | None = None
     tasks: tuple[str, ...] | None = None
@@ -54,11 +55,31 @@ class Request:
         """The request of the values that `to_dict` gives."""
         subsets, tasks = data.get("subsets"), data.get("tasks")
         return cls(
-            Recipe.from_dict(data["recipe"]),
+            _recipe(data["recipe"]),
             data.get("split", "search"),
             tuple(subsets) if isinstance(subsets, list) else subsets,
             None if tasks is None else tuple(tasks),
         )
+
+
+def chains(request: Request) -> list[Request]:
+    """The request as requests of recipes: of a library one for each task."""
+    library = request.recipe
+    if isinstance(library, Recipe):
+        return [request]
+    tasks = library.tasks if request.tasks is None else request.tasks
+    return [replace(request, recipe=library.recipe(task), tasks=(task,)) for task in tasks]
+
+
+def as_recipe(request: Request) -> Recipe:
+    """The recipe of a request that `chains` or `units` gave."""
+    assert isinstance(request.recipe, Recipe)
+    return request.recipe
+
+
+def _recipe(data: Any) -> Recipe | Library:
+    library = isinstance(data, Mapping) and "recipes" in data
+    return Library.from_dict(data) if library else Recipe.from_dict(data)
 
 
 @dataclass(frozen=True)
@@ -85,6 +106,15 @@ class Outcome:
     def mean(self) -> float:
         """The mean over tasks."""
         return mean_over_tasks(self.scores)
+
+
+def joined(outcomes: Sequence[Outcome]) -> Outcome:
+    """What several requests of different tasks gave, as one outcome."""
+    if len(outcomes) == 1:
+        return outcomes[0]
+    values = {task: of for outcome in outcomes for task, of in outcome.values.items()}
+    cost, seconds = sum(of.cost for of in outcomes), sum(of.seconds for of in outcomes)
+    return Outcome(values, cost, seconds)
 
 
 def mean_over_tasks(scores: Mapping[str, float]) -> float:
@@ -117,25 +147,26 @@ class Scorer(ABC):
 
     @overload
     def score(
-        self, recipe: Recipe, split: str = ..., subset: int | None = ...
+        self, recipe: Recipe | Library, split: str = ..., subset: int | None = ...
     ) -> dict[str, float]: ...
     @overload
     def score(
-        self, recipe: Sequence[Recipe], split: str = ..., subset: int | None = ...
+        self, recipe: Sequence[Recipe | Library], split: str = ..., subset: int | None = ...
     ) -> list[dict[str, float]]: ...
     def score(
         self,
-        recipe: Recipe | Sequence[Recipe],
+        recipe: Recipe | Library | Sequence[Recipe | Library],
         split: str = "search",
         subset: int | None = None,
     ) -> dict[str, float] | list[dict[str, float]]:
-        """{task: metric} of a recipe, or of each of several, on a split or on one subset of the
-        search split."""
-        recipes = [recipe] if isinstance(recipe, Recipe) else recipe
+        """{task: metric} of a recipe or library, or of each of several, on a split or on one
+        subset of the search split."""
+        single = isinstance(recipe, Recipe | Library)
+        recipes = [recipe] if isinstance(recipe, Recipe | Library) else recipe
         subsets = None if subset is None else (subset,)
         outcomes = self.evaluate([Request(each, split, subsets) for each in recipes])
         scores = [outcome.scores for outcome in outcomes]
-        return scores[0] if isinstance(recipe, Recipe) else scores
+        return scores[0] if single else scores
 
     def values(
         self, recipe: Recipe, split: str = "search", subset: int | None = None
@@ -151,17 +182,26 @@ class Scorer(ABC):
     def units(self, request: Request) -> list[Request]:
         """The request cut where memory is cut: one for each task, and each subset that it names;
         all subsets together are the whole split."""
-        tasks = self.tasks if request.tasks is None else request.tasks
         subsets = request.subsets
         if subsets is not None and set(subsets) == set(range(self.subset_count)):
             subsets = None
         single: Iterable[tuple[int, ...] | None] = (
             [None] if subsets is None else [(subset,) for subset in subsets]
         )
-        return [replace(request, tasks=(task,), subsets=part) for task in tasks for part in single]
+        return [
+            replace(one, tasks=(task,), subsets=part)
+            for one in chains(request)
+            for task in (self.tasks if one.tasks is None else one.tasks)
+            for part in single
+        ]
 
     def check(self, request: Request) -> None:
-        """ValueError for tasks and subsets that are not there."""
+        """ValueError for tasks and subsets that are not there, and for a library of other tasks."""
+        if isinstance(request.recipe, Library) and set(request.recipe.tasks) != set(self.tasks):
+            raise ValueError(
+                f"the library has recipes for {', '.join(request.recipe.tasks)}, the tasks here "
+                f"are {', '.join(self.tasks)}: load its own suite"
+            )
         for task in request.tasks or ():
             if task not in self.tasks:
                 raise ValueError(unknown_name("task", task, self.tasks))

@@ -162,6 +162,8 @@ class Table(Scorer):
             )
 
     def _outcome(self, request: Request) -> Outcome:
+        if not isinstance(request.recipe, Recipe):
+            raise ValueError("a table knows recipes and no libraries: score with the models")
         cost, index = self.cost(request), self.index(request.recipe)
         bits = self._split(request.split).bits
         right = {task: np.unpackbits(of[index]) for task, of in bits.items()}

@@ -6,11 +6,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from merge_gym import operators as operator_registry
+from merge_gym.library import PRECISIONS, Module, Place
 from merge_gym.memory import Memo
 from merge_gym.merging.calibration import check_calibration
+from merge_gym.merging.compression import Stored
 from merge_gym.merging.pieces import Pieces
 from merge_gym.merging.scales import check_scales, fold, without_streams
 from merge_gym.merging.statistics import check_data
@@ -57,6 +63,9 @@ class LayerBank:
             None: the suite's own.
         bank_bytes: budget of merged tensors, those that models are run with included; the least
             recently used go. None: room for every candidate, and 1 GiB.
+        heads: how heads are calibrated in every recipe made here.
+        bits: of a stored weight (8, 4 or 2): every tensor is what is restored from so many, see
+            `merge_gym.merging.compression`. None: as they are.
 
     Attributes:
         candidates: the N+M sources by name and value, in action order.
@@ -73,8 +82,11 @@ class LayerBank:
         shared: SourceLike | None = None,
         bank_bytes: int | None = None,
         heads: Calibration | None = None,
+        bits: int | None = None,
     ) -> None:
-        self.suite = suite
+        if bits not in PRECISIONS:
+            raise ValueError(f"bits of a stored weight are 8, 4, 2 or none, got {bits!r}")
+        self.suite, self.bits = suite, bits
         given = suite.operators if operators is None else operators
         if isinstance(given, str | Mapping):
             raise ValueError(f"operators is a list of operators, got {given!r}: write [{given!r}]")
@@ -94,7 +106,13 @@ class LayerBank:
             BANK_BYTES + 4 * len(merged) * model
         )  # half for pieces, half for modules made of them
         self.bank_bytes = room if bank_bytes is None else bank_bytes
-        self._pieces = Pieces(suite, self.bank_bytes // 2)
+        self._pieces = Pieces(suite, self.bank_bytes // 2, bits)
+        self.candidates.shapes = {
+            (*group, component): tuple(self._pieces.shapes(group, component).values())
+            for group in sorted(suite.pretrained.parameters.layout.groups, key=SHARED.__ne__)
+            for component in self._pieces.components(group)
+        }
+        self.candidates.likeness = self._likeness
         self._resolved: Memo[Recipe] = Memo(RESOLVED)
         self.remembered_features: Memo[Tensor] = Memo(FEATURES)
 
@@ -134,6 +152,26 @@ class LayerBank:
     def shared_tensors(self, shared: Parts) -> dict[str, Tensor]:
         """The parameters outside layers and heads, by full name; not to be changed."""
         return self._tensors(SHARED, shared)
+
+    def stored(self, module: Module) -> dict[str, Stored]:
+        """How a module's tensors are stored, by their names in it."""
+        segment, index, component = module.place
+        return self._pieces.stored(module.source, (segment, index), component)
+
+    def _likeness(self, place: Place) -> NDArray[np.float64]:
+        """The cosines between the experts' task vectors at a place, shape (N, N)."""
+        segment, index, component = place
+        base = self._flat(self.suite.pretrained.parameters, (segment, index), component)
+        experts = [of.parameters for of in self.suite.experts.values()]
+        vectors = torch.stack(
+            [self._flat(of, (segment, index), component) - base for of in experts]
+        )
+        unit = functional.normalize(vectors.double(), dim=1)
+        return (unit @ unit.T).numpy()
+
+    def _flat(self, parameters: Parameters, group: Group, component: str) -> Tensor:
+        of, names = parameters.group(group), self._pieces.shapes(group, component)
+        return torch.cat([of[name].flatten() for name in names])
 
     def parameters(self, source: Source) -> Parameters:
         """Every layer and the shared parameters of `source`, in a flat vector of their own; an
@@ -221,6 +259,9 @@ class LayerBank:
         return () if chosen == known else chosen
 
     def _known(self, source: Source) -> Source:
+        if source.base is not None:
+            self._known(Source.expert(source.name))
+            return replace(source, base=self._known(source.base))
         if source.kind == "operator":
             spec = {"name": source.name, **dict(source.parameters)}
             return self._operator(spec, source.experts)

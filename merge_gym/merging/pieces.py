@@ -10,6 +10,13 @@ from torch import Tensor
 
 from merge_gym import operators
 from merge_gym.memory import Memo
+from merge_gym.merging.compression import (
+    Stored,
+    quantised,
+    residual,
+    restored,
+    restored_residual,
+)
 from merge_gym.merging.statistics import Statistics, collect
 from merge_gym.models.parameters import SHARED, Group, Slot
 from merge_gym.operators import Operator, Statistic
@@ -35,10 +42,11 @@ class Pieces:
     Args:
         suite: whose models are merged.
         budget: bytes of merged tensors that are kept; the least recently used go.
+        bits: of a stored weight; every piece is what is restored from it. None: as they are.
     """
 
-    def __init__(self, suite: Suite, budget: int) -> None:
-        self.suite = suite
+    def __init__(self, suite: Suite, budget: int, bits: int | None = None) -> None:
+        self.suite, self.bits = suite, bits
         self._kept: Memo[Piece] = Memo(budget)
         self._facts: Memo[Any] = Memo(REMEMBERED)
         self._states: Memo[dict[int, Tensor]] = Memo(REMEMBERED)
@@ -52,6 +60,39 @@ class Pieces:
 
     def piece(self, source: Source, group: Group, component: str) -> Piece:
         """The tensors of one component; not to be changed."""
+        if self.bits is None and source.base is None:
+            return self._plain(source, group, component)
+        key = (source, group, component, "restored")
+        kept = self._kept.get(key)
+        if kept is None:
+            kept = self._restored(source, group, component)
+            self._kept.put(key, kept, sum(tensor.nbytes for tensor in kept.values()))
+        return kept
+
+    def stored(self, source: Source, group: Group, component: str) -> dict[str, Stored]:
+        """How the tensors of one component are stored: of a residual what is added to its base."""
+        if source.base is None:
+            plain = self._plain(source, group, component)
+            return {name: quantised(tensor, self.bits) for name, tensor in plain.items()}
+        rank, base = dict(source.parameters)["rank"], self.piece(source.base, group, component)
+        expert = self._plain(Source.expert(source.name), group, component)
+        return {name: residual(expert[name] - base[name], rank) for name in base}
+
+    def shapes(self, group: Group, component: str) -> dict[str, tuple[int, ...]]:
+        """The shapes of the tensors of one component."""
+        return {slot.name: slot.shape for slot in self._slots[group].get(component, ())}
+
+    def _restored(self, source: Source, group: Group, component: str) -> Piece:
+        stored = self.stored(source, group, component)
+        shapes = self.shapes(group, component)
+        if source.base is None:
+            return {name: restored(of, shapes[name], self.bits) for name, of in stored.items()}
+        base = self.piece(source.base, group, component)
+        return {
+            name: base[name] + restored_residual(of, shapes[name]) for name, of in stored.items()
+        }
+
+    def _plain(self, source: Source, group: Group, component: str) -> Piece:
         slots = self._slots[group].get(component, ())
         if source.kind == "expert":
             flat = self.suite.experts[source.name].parameters.flat

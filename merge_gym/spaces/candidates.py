@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+from numpy.typing import NDArray
+
+from merge_gym.library import Place, Shapes
 from merge_gym.messages import unknown_name
 from merge_gym.recipe import Calibration, Layer, Parts, Recipe, Source, whole
 from merge_gym.spaces.episode import Episode
@@ -47,7 +51,12 @@ class Candidates:
         shared: sources of the parameters outside the layers.
         family: what the models' layers offer to decide.
         heads: how heads are calibrated in every recipe made here; None takes the experts' own.
+        shapes: of the tensors of every component of one model; none where no bank has said.
+        likeness: how alike the experts' task vectors are at a place, as cosines, shape (N, N).
     """
+
+    shapes: Shapes = {}
+    likeness: Callable[[Place], NDArray[np.float64]] | None = None
 
     def __init__(
         self,

@@ -8,6 +8,7 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
+from merge_gym.library import Library
 from merge_gym.messages import unknown_name
 from merge_gym.recipe import Recipe
 from merge_gym.settings import Range, Setting, check_settings, settings_of_dataclass
@@ -32,7 +33,7 @@ class Space(ABC):
     depth: Mapping[str, float]
 
     @abstractmethod
-    def recipe(self, decisions: Decisions) -> Recipe:
+    def recipe(self, decisions: Decisions) -> Recipe | Library:
         """What checked decisions spell."""
 
     def valid(self, decisions: Decisions) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from merge_gym.evaluation.scorer import NOTHING, Request, Scorer
+from merge_gym.evaluation.scorer import NOTHING, Request, Scorer, as_recipe, chains
 from merge_gym.recipe import Recipe
 
 Unit = tuple[Recipe, str, int]
@@ -68,10 +68,14 @@ class Budget:
         if request.split != "search":
             raise ValueError(f"a search sees the search split only, not {request.split!r}")
         self._scorer.check(request)
+        return [unit for one in chains(request) for unit in self._units_of(one)]
+
+    def _units_of(self, request: Request) -> list[Unit]:
+        recipe = as_recipe(request)
         tasks = self._scorer.tasks if request.tasks is None else request.tasks
         subsets = range(self._scorer.subset_count) if request.subsets is None else request.subsets
-        parts = [*subsets, *([] if request.recipe.heads is None else [HEAD])]
-        return [(request.recipe, task, part) for task in tasks for part in parts]
+        parts = [*subsets, *([] if recipe.heads is None else [HEAD])]
+        return [(recipe, task, part) for task in tasks for part in parts]
 
     def _size(self, unit: Unit) -> int:
         recipe, task, part = unit

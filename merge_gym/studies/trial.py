@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from merge_gym.evaluation.scorer import Outcome
-from merge_gym.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -15,7 +14,7 @@ class Trial:
 
     Attributes:
         number: from 0, in the order in which a study tried them.
-        recipe: what was scored.
+        recipe: what was scored: a Recipe, or a Library where the space spells those.
         decisions: what spelt the recipe; None where an agent built it in an environment.
         subsets: of the search split; None for the whole of it.
         outcome: what scoring gave.
@@ -24,7 +23,7 @@ class Trial:
     """
 
     number: int
-    recipe: Recipe
+    recipe: Any
     decisions: dict[str, Any] | None
     subsets: tuple[int, ...] | None
     outcome: Outcome
