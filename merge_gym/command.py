@@ -12,6 +12,7 @@ from merge_gym.messages import unknown_name
 PROGRAMS = {
     "train": ("train", "train a reinforcement-learning agent on a suite, keep the best merge"),
     "search": ("search", "search a space of merges with a budget of evaluations"),
+    "merge": ("merge", "merge by one operator or a recipe, without a search"),
     "calibrate": ("calibrate", "calibrate the heads of what a run found, as a last step"),
     "inspect": ("inspect_suite", "what a suite holds, before anything heavy runs"),
     "operators": ("operators", "every operator as a whole-model merge of one suite"),
