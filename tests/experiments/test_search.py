@@ -30,7 +30,7 @@ def test_the_program_prints_a_table_and_leaves_its_files(suite_file: Path, tmp_p
     directory = tmp_path / "run"
     done = call("search", f"suite={suite_file}", f"run_dir={directory}", *QUICK["search"])
     assert done.returncode == 0, done.stderr
-    for words in ("tiny, evolution, seed 0", "expert low", "found by evolution", "To take away: "):
+    for words in ("tiny, gp, seed 0", "expert low", "found by gp", "To take away: "):
         assert words in done.stdout
     assert str(directory) in done.stdout
     assert "evaluations" not in done.stderr  # no bar where there is no terminal
@@ -82,9 +82,7 @@ def test_heads_that_are_calibrated_in_every_score_are_in_the_recipe(
     assert "calibrated" not in {row["kind"] for row in results(tmp_path)["rows"]}
 
 
-@pytest.mark.parametrize(
-    "override", ["budget=12", "budget=7.3", "space=walk", "agent.racing=false"]
-)
+@pytest.mark.parametrize("override", ["budget=12", "budget=7.3", "space=walk", "agent=evolution"])
 def test_no_more_than_the_budget_is_spent_and_the_table_is_not_charged(
     suite_file: Path, tmp_path: Path, override: str
 ) -> None:
@@ -151,7 +149,7 @@ BAD = {
     "+space.group=3": "unknown setting of space 'layerwise' 'group'. Did you mean 'groups'",
     "space.largest=-1": "largest is a finite number of at least 0, got -1",
     "agent.name=evolutoin": "unknown agent 'evolutoin'. Did you mean 'evolution'",
-    "+agent.zz=1": "unknown setting of agent 'evolution' 'zz'. Did you mean 'z'",
+    "+agent.zz=1": "unknown setting of agent 'gp' 'zz'. Did you mean 'z'",
     "agent.z=-1": "z is a finite number of at least 0, got -1",
     "agent=random": "it searches space=walk, not Layerwise",
     "budget=0": "budget is a number of full evaluations above 0, got 0",
