@@ -33,8 +33,11 @@ _HOMES = {
     "Calibration": "merge_gym.recipe",
     "calibrate": "merge_gym.merging.heads",
     "export": "merge_gym.exports.checkpoints",
+    "export_library": "merge_gym.exports.library",
+    "Library": "merge_gym.library",
     "list_suites": "merge_gym.suites",
     "list_tables": "merge_gym.evaluation.table_file",
+    "load_library": "merge_gym.exports.library",
     "load_suite": "merge_gym.suites",
     "load_table": "merge_gym.evaluation.table",
 }
@@ -45,6 +48,7 @@ __all__ = [
     "Evaluator",
     "Layer",
     "LayerBank",
+    "Library",
     "ModelEditEnv",
     "ModelEditVectorEnv",
     "ModelMergeEnv",
@@ -61,8 +65,10 @@ __all__ = [
     "__version__",
     "calibrate",
     "export",
+    "export_library",
     "list_suites",
     "list_tables",
+    "load_library",
     "load_suite",
     "load_table",
     "operators",
@@ -81,6 +87,8 @@ if TYPE_CHECKING:
     from merge_gym.evaluation.table import Table, load_table
     from merge_gym.evaluation.table_file import list_tables
     from merge_gym.exports.checkpoints import export
+    from merge_gym.exports.library import export_library, load_library
+    from merge_gym.library import Library
     from merge_gym.merging.bank import LayerBank
     from merge_gym.merging.heads import calibrate
     from merge_gym.recipe import Calibration, Layer, Recipe, Source

@@ -158,6 +158,11 @@ class LayerBank:
         segment, index, component = module.place
         return self._pieces.stored(module.source, (segment, index), component)
 
+    def tensor_shapes(self, module: Module) -> dict[str, tuple[int, ...]]:
+        """The shapes of a module's tensors, by their names in it."""
+        segment, index, component = module.place
+        return self._pieces.shapes((segment, index), component)
+
     def _likeness(self, place: Place) -> NDArray[np.float64]:
         """The cosines between the experts' task vectors at a place, shape (N, N)."""
         segment, index, component = place
