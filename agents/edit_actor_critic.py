@@ -10,6 +10,7 @@ import numpy as np
 from agents.agent import Agent, agent
 from agents.choices import Choices, Words, check_walk
 from agents.critic import ChainCritic
+from agents.priors import load_prior, roles_of
 from agents.racing import Race, Racer, check_budget, race_starts
 from merge_gym.settings import Range
 from merge_gym.studies.study import Study
@@ -39,6 +40,8 @@ class EditActorCritic(Agent):
         temperature: of the softmax, in points.
         layer_sd, pair_sd: of the critic's effects beforehand, in points.
         misfit: standard deviation of what the critic cannot express, in points.
+        prior: a file of `agents.priors`: what other suites' tables say of the effects. They then
+            vary half as much about it as they would about nothing.
     """
 
     z: Annotated[float, Range(0)] = 0.5
@@ -46,16 +49,20 @@ class EditActorCritic(Agent):
     layer_sd: Annotated[float, Range(1e-3)] = 3.0
     pair_sd: Annotated[float, Range(1e-3)] = 3.0
     misfit: Annotated[float, Range(0)] = 1.0
+    prior: str | None = None
 
     def check(self, study: Study) -> None:
         check_walk("edit_actor_critic", study)
         check_budget("edit_actor_critic", study)
+        if self.prior is not None:
+            load_prior(self.prior)  # refuses what is none
 
     def run(self, study: Study) -> None:
         generator = np.random.default_rng(study.seed)
         racer, words = Racer(study, self.z, generator), Words(study.space)
-        critic = ChainCritic(words.layers, words.choices, self.layer_sd, self.pair_sd)
-        tried: set[bytes] = set()
+        races = race_starts(racer)
+        critic = self._critic(words, study, races)
+        tried = {words.read(racer.incumbent).tobytes()}
 
         def learn(race: Race) -> None:
             challenger, incumbent = words.read(race.challenger), words.read(race.incumbent)
@@ -63,11 +70,32 @@ class EditActorCritic(Agent):
             variance = race.variance + self.misfit**2
             critic.learn(challenger, incumbent, max(race.difference, WORST), variance)
 
-        for race in race_starts(racer):
+        for race in races:
             learn(race)
         while len(edits := untried(words, words.read(racer.incumbent), tried, generator)):
             drawn = critic.values(edits) / self.temperature + generator.gumbel(size=len(edits))
             learn(racer.race(words.spell(edits[int(drawn.argmax())])))
+
+    def _critic(self, words: Words, study: Study, races: list[Race]) -> ChainCritic:
+        """The critic before any race, told by the prior which starts did well in theirs."""
+        sds = np.array([self.layer_sd, self.pair_sd])
+        if self.prior is None:
+            return ChainCritic(words.layers, words.choices, *sds)
+        roles = roles_of(study.space.candidates, worth_of_starts(races))
+        critic = ChainCritic(words.layers, words.choices, *(sds / 2))
+        critic.mean += load_prior(self.prior).mean(roles, words.layers)
+        return critic
+
+
+def worth_of_starts(races: list[Race]) -> dict[str, float]:
+    """{candidate: how good its uniform merge is}, in points, about the first one's."""
+    worth: dict[str, float] = {}
+    for race in races:
+        incumbent, challenger = (
+            str(next(iter(of.values()))) for of in (race.incumbent, race.challenger)
+        )
+        worth[challenger] = worth.setdefault(incumbent, 0.0) + race.difference
+    return worth
 
 
 def untried(
