@@ -40,6 +40,9 @@ class NSGA2(Agent):
             raise ValueError("agent=nsga2 needs pymoo: pip install 'merge-gym[search]'") from None
 
     def run(self, study: Study) -> None:
+        from pymoo.core.evaluator import Evaluator
+        from pymoo.problems.static import StaticProblem
+
         space, generator = modular_space(study), np.random.default_rng(study.seed)
         first = self._first(study, space, generator)
         algorithm = _algorithm(space, first, self.changes, study.seed)
@@ -50,9 +53,7 @@ class NSGA2(Agent):
                 (-trial.mean, space.storage(decisions))
                 for trial, decisions in zip(trials, several, strict=True)
             ]
-            asked.set("F", np.array(values))
-            for one in asked:
-                one.evaluated.add("F")
+            Evaluator().eval(StaticProblem(algorithm.problem, F=np.array(values)), asked)
             algorithm.tell(infills=asked)
 
     def _first(

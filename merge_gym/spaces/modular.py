@@ -9,7 +9,15 @@ from typing import Annotated, Any
 import numpy as np
 
 from merge_gym.library import SHARED, Library, Place, components
-from merge_gym.recipe import Layer, Parts, Recipe, Source
+from merge_gym.recipe import (
+    LAYER_COMPONENTS,
+    SHARED_COMPONENTS,
+    Layer,
+    Parts,
+    Recipe,
+    Source,
+    whole,
+)
 from merge_gym.settings import Range, Setting
 from merge_gym.spaces.candidates import Candidates
 from merge_gym.spaces.space import Decisions, Space, choice, space
@@ -170,10 +178,12 @@ class Modular(Space):
         return self.candidates.put_together(layers, self._parts(of, *SHARED))
 
     def _parts(self, of: dict[Place, Source], segment: str, index: int) -> Parts:
-        here = [place for place in of if place[:2] == (segment, index)]
-        if len({of[place] for place in here}) == 1:
-            return (("*", of[here[0]]),)
-        return tuple((place[2], of[place]) for place in here)
+        here = {place[2]: source for place, source in of.items() if place[:2] == (segment, index)}
+        first = next(iter(here.values()))
+        if set(here.values()) == {first}:
+            return whole(first)
+        names = SHARED_COMPONENTS if (segment, index) == SHARED else LAYER_COMPONENTS
+        return tuple((name, here.get(name, first)) for name in names)
 
 
 def growth_strings(count: int) -> Iterator[str]:
