@@ -14,6 +14,10 @@ from merge_gym import Evaluator, LayerBank, Scorer, spaces
 from merge_gym.studies.study import Study
 from tests.searching import QUICK
 
+OF_LIBRARIES = ("backward_greedy", "kept_ends", "likeness", "nsga2")
+SEARCHING = tuple(name for name in agents.available() if name not in OF_LIBRARIES)
+"""The agents that search for one recipe."""
+
 MakeStudy = Callable[..., Study]
 Search = Callable[..., Study]
 

@@ -16,7 +16,7 @@ from merge_gym.envs.making import OF_THE_ENVIRONMENT
 from merge_gym.rewards.reward import _REWARDS
 from merge_gym.settings import settings_of_dataclass
 from merge_gym.spaces.space import _SPACES
-from tests.agents.conftest import quick
+from tests.agents.conftest import SEARCHING, quick
 
 CONF = Path(__file__).parents[2] / "conf"
 IN_ENVIRONMENT = ("a2c", "dqn", "maskable_ppo", "ppo", "random")
@@ -111,25 +111,25 @@ def test_no_configuration_file_names_what_is_not_there(group, known):
     assert {file.stem for file in (CONF / group).glob("*.yaml")} == set(known)
 
 
-@pytest.mark.parametrize("name", agents.available())
+@pytest.mark.parametrize("name", SEARCHING)
 def test_same_seed_gives_the_same_trials(search, name):
     first, second = (search(name) for _ in range(2))
     assert _figures(first) == _figures(second)
     assert len(first.trials) > 8
 
 
-@pytest.mark.parametrize("name", agents.available())
+@pytest.mark.parametrize("name", SEARCHING)
 def test_other_seed_gives_other_trials(search, name):
     first, second = (search(name, seed=seed) for seed in (0, 1))
     assert [trial.recipe for trial in first.trials] != [trial.recipe for trial in second.trials]
 
 
-@pytest.mark.parametrize("name", agents.available())
+@pytest.mark.parametrize("name", SEARCHING)
 def test_no_agent_spends_more_than_the_budget_and_all_find_something(make_study, name):
     study = make_study(5.3)
     quick(name, episodes=10_000).search(study)
     assert study.spent == sum(trial.charged for trial in study.trials)
-    assert study.budget - study.full_cost < study.spent <= study.budget
+    assert study.full_cost <= study.spent <= study.budget
     assert study.best() in study.trials
 
 

@@ -124,7 +124,7 @@ def test_a_seed_decides_the_search():
 
 
 def test_what_it_cannot_search_is_refused(make_study):
-    with pytest.raises(ValueError, match=r"edit_actor_critic chooses a source .* not LayerWise"):
+    with pytest.raises(ValueError, match=r"edit_actor_critic chooses a source .* not Layerwise"):
         agents.make("edit_actor_critic").search(make_study(12, space="layerwise"))
     with pytest.raises(ValueError, match="at least one full evaluation, 70 examples, got 35"):
         searched(0.5)

@@ -17,7 +17,7 @@ from merge_gym.evaluation.table import load_table
 from merge_gym.files import read_lines
 from merge_gym.spaces.walk import Walk
 from merge_gym.studies.study import Study
-from tests.agents.conftest import quick
+from tests.agents.conftest import SEARCHING, quick
 
 EPISODES = 30
 FILES = ("trials.jsonl", "study.json")
@@ -55,7 +55,7 @@ def _kill_at(trial: int, delay: float, search, name: str, directory: Path) -> bo
     return process.exitcode == -signal.SIGKILL
 
 
-@pytest.mark.parametrize("name", agents.available())
+@pytest.mark.parametrize("name", SEARCHING)
 def test_killed_search_ends_as_one_that_was_not(search, tmp_path, name):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     trials = len(search(name, whole, EPISODES).trials)
@@ -81,7 +81,7 @@ def test_a_damaged_journal_costs_the_lost_scores_alone(search, tmp_path, name):
     _assert_same(whole, other)
 
 
-@pytest.mark.parametrize("name", agents.available())
+@pytest.mark.parametrize("name", SEARCHING)
 def test_a_finished_search_is_scored_by_the_journal_alone(make_study, counting, tmp_path, name):
     asked = []
     for resume in (False, True):
