@@ -40,6 +40,7 @@ from merge_gym.evaluation.engine import Evaluator
 from merge_gym.files import write_text
 from merge_gym.merging.bank import LayerBank
 from merge_gym.recipe import Calibration, Source
+from merge_gym.spaces.modular import Modular
 from merge_gym.spaces.space import Space
 from merge_gym.studies.study import Study
 
@@ -116,6 +117,8 @@ def prepare(
     bank, scorer = open_bank(config)
     references = reference_sources(bank, plain["baselines"])
     space = make_space(bank)
+    if isinstance(space, Modular):
+        raise ValueError("the modular space spells libraries: run python -m experiments.modular")
     examples = None if budget is None else round(budget * scorer.whole_cost())
     agent.check(Study(space, scorer, examples, config.seed))
     resume = config.resume is not None
