@@ -276,7 +276,7 @@ def test_a_killed_benchmark_leaves_no_process_and_runs_only_what_is_missing(
     )
     keys = [job.key for job in plan.jobs()]
     while process.poll() is None and len(kept(directory, keys)) < 4:
-        time.sleep(0.01)
+        time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     there = kept(directory, keys)
