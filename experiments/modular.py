@@ -219,7 +219,7 @@ def served(model: LibraryModel, tasks: Any) -> dict[str, Any]:
 def speed(model: LibraryModel, tasks: Any) -> dict[str, float]:
     """Examples per CPU second of mixed batches by chain, and of one task's model alone."""
     splits = {task: of.splits["test"] for task, of in tasks.items()}
-    each = BATCH // len(splits)
+    each = min(BATCH // len(splits), *(len(of.labels) for of in splits.values()))
     names = [task for task in splits for _ in range(each)]
     inputs = {
         name: torch.cat([of.inputs[name][:each] for of in splits.values()])

@@ -60,10 +60,14 @@ class LibraryModel(nn.Module):
         Args:
             inputs: what a model is called with, of n examples.
             tasks: of each example; None asks the router.
+
+        Raises ValueError for a task that is unknown, and another number of them than examples.
         """
         told = self.route(inputs) if tasks is None else list(tasks)
         if unknown := set(told) - set(self.tasks):
             raise ValueError(f"the tasks are {', '.join(self.tasks)}, got {sorted(unknown)}")
+        if any(len(values) != len(told) for values in inputs.values()):
+            raise ValueError(f"{len(told)} tasks were given for a batch of another size")
         classes = torch.zeros(len(told), dtype=torch.long)
         for task, model in zip(self.tasks, self.models, strict=True):
             rows = torch.tensor([row for row, name in enumerate(told) if name == task]).long()
