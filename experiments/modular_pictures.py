@@ -27,9 +27,9 @@ def front_figure(rows: Sequence[Any], title: str) -> Figure:
     for number, (name, members) in enumerate(families.items()):
         heights = [100 * row.mean("test") for row in members]
         style: dict[str, Any] = {"label": name, "marker": MARKS[number % len(MARKS)]}
-        line = "" if name == "all merged" else "-" if name == "found" else ":"
-        panels[0].plot([row.models for row in members], heights, line, **style)
-        panels[1].plot([row.bytes / 1000 for row in members], heights, line, **style)
+        line = "none" if name == "all merged" else "-" if name == "found" else ":"
+        panels[0].plot([row.models for row in members], heights, linestyle=line, **style)
+        panels[1].plot([row.bytes / 1000 for row in members], heights, linestyle=line, **style)
     panels[0].set_xlabel("storage in models (values)")
     panels[1].set_xlabel("storage in kB on disk, heads included")
     panels[1].set_xscale("log")
