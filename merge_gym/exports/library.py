@@ -12,7 +12,6 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import AutoConfig, PreTrainedModel
 
 from merge_gym.files import read_json, write_json
 from merge_gym.library import SHARED, Library, Module, chain
@@ -22,6 +21,11 @@ from merge_gym.merging.router import Router, read_features
 from merge_gym.models.adapter import Inputs, adapter_for
 from merge_gym.models.weights import build, fill
 from merge_gym.recipe import Recipe, Source
+
+from transformers import (  # isort: skip  # after merge_gym.models, which mends torchvision
+    AutoConfig,
+    PreTrainedModel,
+)
 
 FORMAT = "merge_gym.modules/1"
 WEIGHTS, DESCRIPTION, ROUTER = "library.safetensors", "library.json", "router.safetensors"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -121,3 +123,8 @@ def test_codes_survive_packing_and_rounding_is_within_half_a_step(bits: int) -> 
     near = (restored(stored, (5, 7), bits) - tensor).abs()
     inside = tensor.abs() <= top * stored["scales"][:, None]
     assert (near <= stored["scales"][:, None] / 2 + 1e-6)[inside].all()
+
+
+def test_a_library_opens_in_a_process_that_imported_nothing_before() -> None:
+    code = "import merge_gym; merge_gym.load_library"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
