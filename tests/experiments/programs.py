@@ -100,6 +100,7 @@ def _become(program: str, arguments: Sequence[str], out: int, err: int) -> NoRet
     sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1) for number in (1, 2))
     sys.argv = [program, *arguments]
     os.chdir(ROOT)
+    sys.settrace(None)  # Hydra takes a coverage tool for a debugger, and shows it every traceback
     signal.signal(signal.SIGINT, signal.default_int_handler)
     GlobalHydra.instance().clear()
     status: Any = 1
