@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import gymnasium as gym
@@ -96,17 +95,6 @@ class RecordEpisodes(gym.Wrapper):
         """Close the file; the environment stays open."""
         if self._lines is not None:
             self._lines.close()
-
-    def __enter__(self) -> RecordEpisodes:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _record(self, info: dict[str, Any]) -> None:
         record = EpisodeRecord(

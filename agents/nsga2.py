@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.agent import Agent, agent
+from agents.encoding import library
 from agents.sharing import grouped_by_likeness, kept_ends, modular_space, score_starts
 from merge_gym.settings import Range
 from merge_gym.spaces.modular import Modular
@@ -34,10 +35,7 @@ class NSGA2(Agent):
 
     def check(self, study: Study) -> None:
         modular_space(study)
-        try:
-            import pymoo  # noqa: F401
-        except ImportError:
-            raise ValueError("agent=nsga2 needs pymoo: pip install 'merge-gym[search]'") from None
+        library("nsga2", "pymoo")
 
     def run(self, study: Study) -> None:
         from pymoo.core.evaluator import Evaluator

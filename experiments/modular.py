@@ -26,7 +26,6 @@ from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 
 import agents
-import merge_gym
 from agents import Agent
 from agents.sharing import grouped_by_likeness, kept_ends
 from experiments import pictures, running
@@ -34,6 +33,7 @@ from experiments.modular_pictures import front_figure, modules_figure
 from experiments.refusing import refuse
 from experiments.tables import screen
 from merge_gym import Evaluator, LayerBank, Library, Scorer, Study, spaces
+from merge_gym.evaluation.scorer import mean_over_tasks
 from merge_gym.exports.library import LibraryModel, export_library, load_library
 from merge_gym.files import write_text
 from merge_gym.library import PRECISIONS
@@ -63,7 +63,7 @@ class Row:
     scores: dict[str, dict[str, float]]
 
     def mean(self, split: str) -> float:
-        return sum(self.scores[split].values()) / len(self.scores[split])
+        return mean_over_tasks(self.scores[split])
 
 
 @dataclass(frozen=True)
@@ -91,14 +91,10 @@ def prepare(config: DictConfig, directory: Path) -> Run:
         if config[name] not in known:
             raise ValueError(unknown_name(name, str(config[name]), known))
     agent = agents.make(**plain["agent"])
-    torch.set_num_threads(config.threads)
-    suite = merge_gym.load_suite(config.suite, config.mapped)
-    settings = dict(plain["evaluation"])
-    budget = settings.pop("bank_bytes")
-    bank = LayerBank(suite, plain["operators"]["bank"], "average", budget, bits=config.quantise)
-    if {of.expert for of in suite.tasks.values()} != set(suite.tasks):
+    bank, scorer = running.open_bank(config, shared="average", bits=config.quantise)
+    tasks = bank.suite.tasks
+    if {of.expert for of in tasks.values()} != set(tasks):
         raise ValueError("the modular space needs a task for each expert, by the same name")
-    scorer = Evaluator(bank, config.subsets, config.device, **settings)
     space = spaces.make(candidates=bank.candidates, **plain["space"])
     if not isinstance(space, Modular):
         raise ValueError(f"this program searches the modular space, not {config.space.name!r}")

@@ -69,8 +69,14 @@ class Run:
     references: Mapping[str, Source]
 
 
-def open_bank(config: DictConfig) -> tuple[LayerBank, Evaluator]:
-    """The candidates of the suite that a configuration names, and what scores them."""
+def open_bank(config: DictConfig, **more: Any) -> tuple[LayerBank, Evaluator]:
+    """The candidates of the suite that a configuration names, and what scores them.
+
+    Args:
+        config: with `suite`, `mapped`, `operators`, `heads`, `evaluation`, `subsets`, `device`,
+            `threads`.
+        **more: settings of `LayerBank` beside those.
+    """
     plain: Any = OmegaConf.to_container(config, resolve=True)
     if not isinstance(config.threads, int) or config.threads < 1:
         raise ValueError(f"threads is a whole number of at least 1, got {config.threads!r}")
@@ -82,6 +88,7 @@ def open_bank(config: DictConfig) -> tuple[LayerBank, Evaluator]:
         plain["operators"]["bank"],
         bank_bytes=settings.pop("bank_bytes"),
         heads=_calibration(plain["heads"]),
+        **more,
     )
     return bank, Evaluator(bank, config.subsets, config.device, **settings)
 

@@ -7,9 +7,9 @@ import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 from experiments.benchmarking.plan import PROTOCOL
+from merge_gym.files import Closing
 
 Curve = tuple[tuple[int, int], ...]
 
@@ -42,7 +42,7 @@ class Result:
     seconds: float
 
 
-class Store:
+class Store(Closing):
     """Results by key; what was added is there after any kill.
 
     Args:
@@ -82,17 +82,6 @@ class Store:
 
     def close(self) -> None:
         self._connection.close()
-
-    def __enter__(self) -> Store:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _open(self, file: Path) -> None:
         with self._connection:

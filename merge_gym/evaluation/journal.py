@@ -6,14 +6,13 @@ import base64
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from merge_gym.evaluation.scorer import NOTHING, Outcome, Request, Scorer, as_recipe
-from merge_gym.files import JsonLines
+from merge_gym.files import Closing, JsonLines
 from merge_gym.recipe import Recipe
 
 logger = logging.getLogger(__name__)
@@ -22,7 +21,7 @@ Key = tuple[Recipe, str, str, int | None]
 """Recipe, split, task and subset."""
 
 
-class Journal(Scorer):
+class Journal(Closing, Scorer):
     """A Scorer that looks in its file before it asks another one, and appends what is new.
 
     What is kept are the values of each task and subset by themselves, so that a request is asked
@@ -66,17 +65,6 @@ class Journal(Scorer):
 
     def close(self) -> None:
         self._lines.close()
-
-    def __enter__(self) -> Journal:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _check_size(self, key: Key, values: NDArray[np.float32], file: Path) -> None:
         _, split, task, subset = key

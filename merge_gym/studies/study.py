@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import compress
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ import numpy as np
 from merge_gym.evaluation.journal import Journal
 from merge_gym.evaluation.scorer import NOTHING, Outcome, Request, Scorer
 from merge_gym.evaluation.table import Table
-from merge_gym.files import FolderLock, JsonLines, read_json, write_json
+from merge_gym.files import Closing, FolderLock, JsonLines, read_json, write_json
 from merge_gym.spaces.space import Space
 from merge_gym.studies.budget import Budget, BudgetSpent
 from merge_gym.studies.trial import Trial
@@ -27,7 +26,7 @@ JOURNAL, TRIALS, DESCRIPTION = "scores.jsonl", "trials.jsonl", "study.json"
 Subsets = int | tuple[int, ...] | None
 
 
-class Study:
+class Study(Closing):
     """Spends a budget on a space: every score that a search asks for goes through it.
 
     A search is a function of its space, seed and what it is told; so a study that was killed at any
@@ -208,17 +207,6 @@ class Study:
             self._lines.close()
         if self._lock is not None:
             self._lock.release()
-
-    def __enter__(self) -> Study:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _open(self, directory: Path, scorer: Scorer, resume: bool) -> Journal:
         self._lock = FolderLock(directory)
