@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
-from merge_gym.messages import unknown_name
+from merge_gym.messages import taken_name, unknown_name
 from merge_gym.settings import Setting, check_settings, settings_of_dataclass
 from merge_gym.spaces.space import Decisions
 from merge_gym.studies.study import BudgetSpent, Study, Trial
@@ -71,6 +71,8 @@ def agent(name: str) -> Callable[[AgentClass], AgentClass]:
     """Register an Agent dataclass under `name`."""
 
     def register(cls: AgentClass) -> AgentClass:
+        if name in _AGENTS:
+            raise ValueError(taken_name("agent", name, _AGENTS[name]))
         _AGENTS[name] = cls
         return cls
 

@@ -11,6 +11,8 @@ from typing import Any, cast
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
+from merge_gym.messages import taken_name
+
 Inputs = Mapping[str, Tensor]
 """What a model is called with, by argument name."""
 
@@ -206,6 +208,8 @@ def adapter(*model_types: str) -> Callable[[Family], Family]:
     """Register a function that opens these `model_type`s of a Hugging Face configuration."""
 
     def register(family: Family) -> Family:
+        for taken in ADAPTERS.keys() & set(model_types):
+            raise ValueError(taken_name("adapter", taken, ADAPTERS[taken]))
         ADAPTERS.update(dict.fromkeys(model_types, family))
         return family
 

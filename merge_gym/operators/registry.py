@@ -27,7 +27,7 @@ from typing import Any, Literal, TypeVar, get_args
 import torch
 from torch import Tensor
 
-from merge_gym.messages import unknown_name
+from merge_gym.messages import taken_name, unknown_name
 from merge_gym.settings import Range, Setting, Weight, check_settings, settings_of_function
 
 __all__ = [
@@ -113,10 +113,7 @@ def operator(
     def register(function: Function) -> Function:
         name = function.__name__
         if name in _OPERATORS:
-            raise ValueError(
-                f"An operator named {name!r} is already defined in "
-                f"{_OPERATORS[name].function.__module__}; give the new one another name."
-            )
+            raise ValueError(taken_name("operator", name, _OPERATORS[name].function))
         _OPERATORS[name] = Operator(
             name=name,
             function=function,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
-from merge_gym.messages import unknown_name
+from merge_gym.messages import taken_name, unknown_name
 
 
 class Reward(Protocol):
@@ -43,6 +43,8 @@ def reward(name: str) -> Callable[[RewardClass], RewardClass]:
     """Register a class of rewards under `name`."""
 
     def register(cls: RewardClass) -> RewardClass:
+        if name in _REWARDS:
+            raise ValueError(taken_name("reward", name, _REWARDS[name]))
         _REWARDS[name] = cls
         return cls
 

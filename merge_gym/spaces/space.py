@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 from merge_gym.library import Library
-from merge_gym.messages import unknown_name
+from merge_gym.messages import taken_name, unknown_name
 from merge_gym.recipe import Recipe
 from merge_gym.settings import Range, Setting, check_settings, settings_of_dataclass
 from merge_gym.spaces.candidates import Candidates
@@ -119,6 +119,8 @@ def space(name: str) -> Callable[[SpaceClass], SpaceClass]:
     """Register a dataclass of spaces under `name`; its fields but `candidates` are settings."""
 
     def register(cls: SpaceClass) -> SpaceClass:
+        if name in _SPACES:
+            raise ValueError(taken_name("space", name, _SPACES[name]))
         _SPACES[name] = cls
         return cls
 

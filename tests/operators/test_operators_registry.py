@@ -223,17 +223,6 @@ def test_a_new_operator_is_one_decorated_function():
 
 
 @pytest.mark.usefixtures("empty_shelf")
-def test_a_name_is_given_once():
-    with pytest.raises(
-        ValueError, match=r"'ties' is already defined in merge_gym\.operators\.ties"
-    ):
-
-        @operators.operator(scope="tensor")
-        def ties(pretrained: Tensor, experts: Sequence[Tensor]) -> Tensor:
-            return pretrained
-
-
-@pytest.mark.usefixtures("empty_shelf")
 def test_a_setting_without_default_or_known_type_is_refused_at_once():
     with pytest.raises(TypeError, match="'strength' needs a default"):
 

@@ -48,13 +48,6 @@ def test_a_metric_says_what_it_needs(probability_of_this_test):
     assert [name for name, found in METRICS.items() if found.ends] == ["exact_match"]
 
 
-def test_two_metrics_of_one_name_are_refused():
-    with pytest.raises(ValueError, match=r"'accuracy' is already defined in .*metrics\.accuracy"):
-
-        @metric(columns=("input", "label"))
-        def accuracy(logits, labels): ...
-
-
 def test_columns_that_no_suite_has_are_refused():
     with pytest.raises(ValueError, match="among input, label, choices, target, got 'lable'"):
         metric(columns=("input", "lable"))

@@ -8,6 +8,8 @@ from typing import TypeVar
 
 from torch import Tensor
 
+from merge_gym.messages import taken_name
+
 UNSCORED = -100
 
 ROLES = ("input", "label", "choices", "target")
@@ -88,10 +90,7 @@ def metric(
     def register(function: Function) -> Function:
         name = function.__name__
         if name in METRICS:
-            raise ValueError(
-                f"a metric named {name!r} is already defined in "
-                f"{METRICS[name].function.__module__}; give the new one another name"
-            )
+            raise ValueError(taken_name("metric", name, METRICS[name].function))
         METRICS[name] = Metric(name, function, columns, language, argmax_only, ends)
         return function
 
