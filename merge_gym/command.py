@@ -14,6 +14,7 @@ PROGRAMS = {
     "search": ("search", "search a space of merges with a budget of evaluations"),
     "merge": ("merge", "merge by one operator or a recipe, without a search"),
     "calibrate": ("calibrate", "calibrate the heads of what a run found, as a last step"),
+    "modular": ("modular", "search for modules that tasks share instead of one model"),
     "inspect": ("inspect_suite", "what a suite holds, before anything heavy runs"),
     "operators": ("operators", "every operator as a whole-model merge of one suite"),
     "tabulate": ("tabulate", "score every recipe of a small suite once and for all"),
@@ -26,6 +27,20 @@ PROGRAMS = {
 NEEDED = {"hydra": "train", "stable_baselines3": "train", "rich": "train"}
 """Modules that programs need, and the extras that bring them."""
 
+COMPLETION = """\
+_merge_gym() {
+    local words="%s" word="${COMP_WORDS[COMP_CWORD]}"
+    if [ "$COMP_CWORD" -gt 1 ]; then
+        words=$(COMP_LINE="${COMP_LINE#* }" COMP_POINT=$COMP_POINT \\
+            merge-gym "${COMP_WORDS[1]}" -sc query=bash 2>/dev/null)
+    fi
+    COMPREPLY=($(compgen -o nospace -o default -W "$words" -- "$word"))
+}
+COMP_WORDBREAKS=${COMP_WORDBREAKS//=}
+complete -o nospace -o default -F _merge_gym merge-gym
+"""
+"""For bash: the programs, and of each one its settings, as Hydra tells them."""
+
 
 def main() -> None:
     """Run the program that the first argument names, with the other arguments."""
@@ -33,6 +48,9 @@ def main() -> None:
         print(usage())
         return
     name = sys.argv[1]
+    if name == "completion":
+        print(COMPLETION % " ".join(PROGRAMS))
+        return
     if name not in PROGRAMS:
         raise SystemExit(f"error: {unknown_name('program', name, PROGRAMS)}")
     missing = sorted({extra for module, extra in NEEDED.items() if find_spec(module) is None})
@@ -55,6 +73,7 @@ def usage() -> str:
             *lines,
             "",
             "merge-gym PROGRAM --help shows a program's settings, -m sweeps over several values.",
+            'eval "$(merge-gym completion)" lets bash complete programs and settings by tab.',
         ]
     )
 
