@@ -99,7 +99,7 @@ def _percent(row: Row) -> float:
     return 100 * row.mean("test")
 
 
-def _spread(values: Sequence[float]) -> str:
+def spread(values: Sequence[float]) -> str:
     """Mean ± standard deviation."""
     if len(values) < 2:
         return f"{values[0]:.1f}"
@@ -173,9 +173,9 @@ def _cells(suite: str, settings: str, runs: Sequence[Outcome]) -> dict[str, str]
         f"{fmean(run.experts for run in runs):.1f}",
         f"{fmean(run.paper for run in runs):.1f}",
         f"{fmean(tuned):.1f}" if tuned else "–",
-        _spread([run.found for run in runs]),
-        _spread(over_paper),
-        _spread(over_tuned) if tuned else "–",
+        spread([run.found for run in runs]),
+        spread(over_paper),
+        spread(over_tuned) if tuned else "–",
         f"{min(over_paper):+.1f} … {max(over_paper):+.1f}",
     )
     return dict(zip(COLUMNS, values, strict=True))
