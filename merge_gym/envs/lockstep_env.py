@@ -12,11 +12,13 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
+from merge_gym.envs.observing import Observed, row_of, with_mask
+
 Floats = NDArray[np.float32]
 Flags = NDArray[np.bool_]
 
 
-class LockstepVectorEnv(VectorEnv[Floats, NDArray[np.int64], NDArray[Any]]):
+class LockstepVectorEnv(VectorEnv[Observed, NDArray[np.int64], NDArray[Any]]):
     """N environments of one scorer, stepped together.
 
     Infos are those of the single environment, stacked, each with its `_key` mask. With
@@ -56,7 +58,7 @@ class LockstepVectorEnv(VectorEnv[Floats, NDArray[np.int64], NDArray[Any]]):
         *,
         seed: int | Sequence[int | None] | None = None,
         options: dict[str, Any] | None = None,
-    ) -> tuple[Floats, dict[str, Any]]:
+    ) -> tuple[Observed, dict[str, Any]]:
         """Begin an episode in every environment, or in those of `options["reset_mask"]`.
 
         Args:
@@ -73,11 +75,11 @@ class LockstepVectorEnv(VectorEnv[Floats, NDArray[np.int64], NDArray[Any]]):
         self._seeded(first)
         self._begin(rows, asked)
         self._begun = True
-        return self._observations(), self._infos()
+        return self._observed(), self._infos()
 
     def step(
         self, actions: NDArray[np.int64]
-    ) -> tuple[Floats, NDArray[np.float64], Flags, Flags, dict[str, Any]]:
+    ) -> tuple[Observed, NDArray[np.float64], Flags, Flags, dict[str, Any]]:
         """Apply an action in each environment; what ended before begins anew, see
         `autoreset_mode`."""
         actions, ended = self._checked_actions(actions), self._ended()
@@ -92,7 +94,7 @@ class LockstepVectorEnv(VectorEnv[Floats, NDArray[np.int64], NDArray[Any]]):
         if terminations.any() and self.autoreset_mode is AutoresetMode.SAME_STEP:
             infos = self._begin_at_once(terminations, infos)
         truncations = np.zeros(self.num_envs, np.bool_)
-        return self._observations(), rewards, terminations, truncations, infos
+        return self._observed(), rewards, terminations, truncations, infos
 
     @abstractmethod
     def action_masks(self) -> NDArray[np.int8]:
@@ -135,11 +137,15 @@ class LockstepVectorEnv(VectorEnv[Floats, NDArray[np.int64], NDArray[Any]]):
 
     @abstractmethod
     def _observations(self) -> Floats:
-        """What the environments show, a fresh array."""
+        """What is observed of the environments, a fresh array."""
 
     @abstractmethod
     def _infos(self) -> dict[str, Any]:
         """The infos of a step in which no episode ends."""
+
+    def _observed(self) -> Observed:
+        """What the environments show, with the mask where the single one shows it."""
+        return with_mask(self._observations(), self.action_masks(), self.single.mask_names)
 
     def _masked(self, infos: dict[str, Any]) -> dict[str, Any]:
         """Infos that every environment has, with the masks that say so."""
@@ -149,10 +155,9 @@ class LockstepVectorEnv(VectorEnv[Floats, NDArray[np.int64], NDArray[Any]]):
     def _begin_at_once(self, ended: Flags, infos: dict[str, Any]) -> dict[str, Any]:
         """Keep what the ended episodes showed last, and begin the next ones."""
         last = np.full(self.num_envs, None, object)
-        for row, observation in zip(
-            np.flatnonzero(ended), self._observations()[ended], strict=True
-        ):
-            last[row] = observation
+        observed = self._observed()
+        for row in np.flatnonzero(ended).tolist():
+            last[row] = row_of(observed, row)
         self._begin(ended)
         return self._infos() | {
             "final_obs": last,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import gymnasium as gym
 
 from merge_gym import rewards
 from merge_gym.envs import model_edit
@@ -26,6 +28,7 @@ OF_THE_ENVIRONMENT = {
     "max_depth": None,
     "invalid_reward": -10.0,
     "render_mode": None,
+    "observe_mask": False,
 }
 OF_EDITING = {
     "budget": 10.0,
@@ -34,9 +37,23 @@ OF_EDITING = {
     "observe_results": False,
     "invalid_reward": -10.0,
     "render_mode": None,
+    "observe_mask": False,
 }
 
+Make = TypeVar("Make", bound=Callable[..., Any])
 
+
+def of(env: type[gym.Env[Any, Any]]) -> Callable[[Make], Make]:
+    """Give an entry point the metadata of what it makes, where gymnasium looks for it."""
+
+    def mark(make: Make) -> Make:
+        vars(make)["metadata"] = env.metadata
+        return make
+
+    return mark
+
+
+@of(ModelMergeEnv)
 def make_env(**settings: Any) -> ModelMergeEnv:
     """`gym.make("ModelMerge-v0", …)`.
 
@@ -44,8 +61,8 @@ def make_env(**settings: Any) -> ModelMergeEnv:
         **settings: of `open_problem`; `dar_scale` and `dar_horizon` of the dynamic average reward
             (`dar_scale=0` for the plain one), or instead a `reward`: its name, `{"name": …,
             settings}` or the object itself; and of ModelMergeEnv
-            `observe_cursor`, `max_steps`, `max_depth`, `invalid_reward`, `render_mode`. All have
-            defaults.
+            `observe_cursor`, `max_steps`, `max_depth`, `invalid_reward`, `render_mode`,
+            `observe_mask`. All have defaults.
     """
     reward, ours, problem = _sorted(settings)
     candidates, scorer = open_problem(**problem)
@@ -62,12 +79,13 @@ def make_vector_env(num_envs: int = 1, **settings: Any) -> ModelMergeVectorEnv:
     return ModelMergeVectorEnv(single, num_envs, **modes)
 
 
+@of(ModelEditEnv)
 def make_edit_env(**settings: Any) -> ModelEditEnv:
     """`gym.make("ModelEdit-v0", …)`.
 
     Args:
         **settings: of `open_problem`; and of ModelEditEnv `budget`, `z`, `start`,
-            `observe_results`, `invalid_reward`, `render_mode`. All have defaults.
+            `observe_results`, `invalid_reward`, `render_mode`, `observe_mask`. All have defaults.
     """
     ours, problem = _split(settings, OF_EDITING)
     model_edit.check_settings(**ours)  # before anything heavy is opened
@@ -128,9 +146,11 @@ def _open_suite(
     evaluation: dict[str, Any],
     mapped: bool | None,
 ) -> tuple[Candidates, Scorer]:
-    from merge_gym.evaluation.engine import Evaluator  # torch: a table needs none
+    from merge_gym.evaluation.devices import one_thread_in_a_fork  # torch: a table needs none
+    from merge_gym.evaluation.engine import Evaluator
     from merge_gym.merging.bank import LayerBank
 
+    one_thread_in_a_fork()
     opened = _loaded(DEFAULT_SUITE if suite is None else suite, mapped)
     bank = LayerBank(opened, operators, bank_bytes=evaluation.pop("bank_bytes", None))
     return bank.candidates, Evaluator(bank, subsets, device, **evaluation)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from merge_gym.envs.incumbents import Incumbents
 from merge_gym.envs.lockstep_env import Flags, LockstepVectorEnv
+from merge_gym.envs.observing import Observed, mask_names, space_with_mask, with_mask
 from merge_gym.envs.rendering import draw_map, write_map
 from merge_gym.evaluation.scorer import Scorer
 from merge_gym.recipe import Recipe
@@ -25,7 +27,7 @@ WORST = 100.0
 """No difference is larger, in points."""
 
 
-class ModelEditEnv(gym.Env[NDArray[np.float32], np.int64]):
+class ModelEditEnv(gym.Env[Observed, np.int64]):
     """Improve a merge of N experts and M operators, its incumbent, by one edited layer after the
     other.
 
@@ -35,7 +37,8 @@ class ModelEditEnv(gym.Env[NDArray[np.float32], np.int64]):
         The incumbent's merging map, float32 of shape ((M+N)·L,), row-major: how often each source
         stands at each layer, at most twice. With `observe_results` follow, for each action, the
         reward that it gave when it was last tried in this episode (0: it was not), and the share of
-        the budget that is left.
+        the budget that is left. With `observe_mask` it is one of two parts of a Dict; the other is
+        the mask of `info["action_mask"]`.
 
     Action:
         `Discrete(L·(N+M+2))`. Action layer · (N+M+2) + choice edits that layer: 0..N-1 put that
@@ -81,7 +84,11 @@ class ModelEditEnv(gym.Env[NDArray[np.float32], np.int64]):
         observe_results: append what actions gave, and the budget left.
         invalid_reward: the reward of an action that the mask forbids.
         stacking: whether layers may be stacked at all; a table knows no stacked recipes.
-        render_mode: `ansi` (text), `rgb_array` (picture), `human` (text, printed at every step).
+        render_mode: `ansi` (text), `rgb_array` (picture), `human` (text, printed at every step);
+            through `gym.make` also `rgb_array_list`.
+        observe_mask: make the observation a Dict with the mask: true for RLlib's names
+            (`observations`, `action_mask`), or the two names, such as Tianshou's
+            `("obs", "mask")`.
 
     Example:
         >>> import gymnasium as gym, merge_gym
@@ -106,8 +113,10 @@ class ModelEditEnv(gym.Env[NDArray[np.float32], np.int64]):
         invalid_reward: float = -10.0,
         stacking: bool = True,
         render_mode: str | None = None,
+        observe_mask: bool | Sequence[str] = False,
     ) -> None:
-        check_settings(budget, z, start, observe_results, invalid_reward, render_mode)
+        check_settings(budget, z, start, observe_results, invalid_reward, render_mode, observe_mask)
+        self.mask_names = mask_names(observe_mask)
         self.candidates, self.scorer = candidates, scorer
         self.observe_results, self.render_mode = observe_results, render_mode
         self.make_incumbents = partial(
@@ -120,18 +129,17 @@ class ModelEditEnv(gym.Env[NDArray[np.float32], np.int64]):
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+    ) -> tuple[Observed, dict[str, Any]]:
         """Begin an episode; `seed` makes everything that follows reproducible, and there are no
         options. ValueError where the budget does not pay for the start."""
         self.checked_options(options or {})
         super().reset(seed=seed)
         self.incumbents.begin(np.ones(1, np.bool_), self.np_random)
         self._begun = True
-        return observations(self.incumbents, self.observe_results)[0], self._info()
+        self._show()
+        return self._observation(), self._info()
 
-    def step(
-        self, action: np.int64
-    ) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+    def step(self, action: np.int64) -> tuple[Observed, float, bool, bool, dict[str, Any]]:
         """Try one edit; ResetNeeded before `reset` or after the end, ValueError outside the action
         space."""
         if self._held().ended[0]:
@@ -141,11 +149,9 @@ class ModelEditEnv(gym.Env[NDArray[np.float32], np.int64]):
                 f"an action is an integer from 0 to {self.action_space.n - 1}, got {action!r}"
             )
         rewards = self.incumbents.step(np.array([action]), np.ones(1, np.bool_), self.np_random)
-        if self.render_mode == "human":
-            print(write_map(self.merging_map, self.candidates))
-        observation = observations(self.incumbents, self.observe_results)[0]
+        self._show()
         ended = bool(self.incumbents.ended[0])
-        return observation, float(rewards[0]), ended, False, self._info()
+        return self._observation(), float(rewards[0]), ended, False, self._info()
 
     @property
     def merging_map(self) -> NDArray[np.float32]:
@@ -178,17 +184,26 @@ class ModelEditEnv(gym.Env[NDArray[np.float32], np.int64]):
             raise ResetNeeded("no episode has begun: call reset() first")
         return self.incumbents
 
+    def _show(self) -> None:
+        if self.render_mode == "human":
+            print(write_map(self.merging_map, self.candidates))
+
+    def _observation(self) -> Observed:
+        observation = observations(self.incumbents, self.observe_results)[0]
+        return with_mask(observation, self.action_masks(), self.mask_names)
+
     def _info(self) -> dict[str, Any]:
         return {key: _plain(value) for key, value in infos(self.incumbents).items()}
 
-    def _observation_space(self) -> spaces.Box:
+    def _observation_space(self) -> spaces.Box | spaces.Dict:
         cells = self.incumbents.edits.candidates * self.incumbents.edits.layers
         low, high = np.zeros(cells, np.float32), np.full(cells, 2, np.float32)
         if self.observe_results:
             worst = np.full(len(self.incumbents.edits), WORST, np.float32)
             low = np.concatenate([low, -worst, np.zeros(1, np.float32)])
             high = np.concatenate([high, worst, np.ones(1, np.float32)])
-        return spaces.Box(low, high, dtype=np.float32)
+        box = spaces.Box(low, high, dtype=np.float32)
+        return space_with_mask(box, len(self.incumbents.edits), self.mask_names)
 
 
 class ModelEditVectorEnv(LockstepVectorEnv):
@@ -298,7 +313,13 @@ def _plain(value: Any) -> Any:
 
 
 def check_settings(
-    budget: Any, z: Any, start: Any, observe_results: Any, invalid_reward: Any, render_mode: Any
+    budget: Any,
+    z: Any,
+    start: Any,
+    observe_results: Any,
+    invalid_reward: Any,
+    render_mode: Any,
+    observe_mask: Any,
 ) -> None:
     """ValueError for a setting of another kind or out of range."""
     if not _number(budget) or budget < 1:
@@ -314,6 +335,7 @@ def check_settings(
     modes = ModelEditEnv.metadata["render_modes"]
     if render_mode is not None and render_mode not in modes:
         raise ValueError(f"render_mode is one of {modes}, got {render_mode!r}")
+    mask_names(observe_mask)
 
 
 def _number(value: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -12,6 +13,7 @@ from gymnasium import spaces
 from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
+from merge_gym.envs.observing import Observed, mask_names, space_with_mask, with_mask
 from merge_gym.envs.rendering import draw_map, write_map
 from merge_gym.evaluation.scorer import Outcome, Request, Scorer
 from merge_gym.evaluation.subsets import SubsetSchedule
@@ -24,7 +26,7 @@ NONE = -1
 """What stands in infos where there is no subset or no position."""
 
 
-class ModelMergeEnv(gym.Env[NDArray[np.float32], np.int64]):
+class ModelMergeEnv(gym.Env[Observed, np.int64]):
     """Merge N experts layer by layer with M operators (Reinforced Model Merging, sections II-B, C).
 
     `gym.make("ModelMerge-v0", …)` opens a suite or a table and makes one (`merge_gym.envs.making`).
@@ -32,7 +34,8 @@ class ModelMergeEnv(gym.Env[NDArray[np.float32], np.int64]):
     Observation:
         The merging map, float32 of shape ((M+N)·L,), row-major: how often each source was taken at
         each layer. With `observe_cursor`, a one-hot of the cursor, shape (L,), is appended; it is
-        all zero at the end.
+        all zero at the end. With `observe_mask` it is one of two parts of a Dict; the other is the
+        mask of `info["action_mask"]`.
 
     Action:
         `Discrete(N+M+2)`: 0..N-1 take that expert's layer at the cursor, N..N+M-1 that operator's;
@@ -71,7 +74,11 @@ class ModelMergeEnv(gym.Env[NDArray[np.float32], np.int64]):
         max_depth: depth budget; None for no bound of its own.
         invalid_reward: the reward of an invalid episode.
         stacking: whether going back is allowed at all; a table knows no stacked recipes.
-        render_mode: `ansi` (text), `rgb_array` (picture), `human` (text, printed at every step).
+        render_mode: `ansi` (text), `rgb_array` (picture), `human` (text, printed at every step);
+            through `gym.make` also `rgb_array_list`.
+        observe_mask: make the observation a Dict with the mask: true for RLlib's names
+            (`observations`, `action_mask`), or the two names, such as Tianshou's
+            `("obs", "mask")`.
 
     Example:
         >>> import gymnasium as gym, merge_gym
@@ -95,8 +102,12 @@ class ModelMergeEnv(gym.Env[NDArray[np.float32], np.int64]):
         invalid_reward: float = -10.0,
         stacking: bool = True,
         render_mode: str | None = None,
+        observe_mask: bool | Sequence[str] = False,
     ) -> None:
-        check_settings(observe_cursor, max_steps, max_depth, invalid_reward, render_mode)
+        check_settings(
+            observe_cursor, max_steps, max_depth, invalid_reward, render_mode, observe_mask
+        )
+        self.mask_names = mask_names(observe_mask)
         self.candidates, self.scorer = candidates, scorer
         self.reward = Plain() if reward is None else reward
         self.start = Episode(
@@ -128,7 +139,7 @@ class ModelMergeEnv(gym.Env[NDArray[np.float32], np.int64]):
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+    ) -> tuple[Observed, dict[str, Any]]:
         """Begin an episode.
 
         Args:
@@ -144,11 +155,10 @@ class ModelMergeEnv(gym.Env[NDArray[np.float32], np.int64]):
         if seed is not None or self.schedule is None:
             self.schedule = SubsetSchedule(self.subsets, self.np_random)
         self.episode = self.start.copy()
+        self._show()
         return self._observation(), self._info(self.episode)
 
-    def step(
-        self, action: np.int64
-    ) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+    def step(self, action: np.int64) -> tuple[Observed, float, bool, bool, dict[str, Any]]:
         """Apply one action; ResetNeeded before `reset` or after the end, ValueError outside
         the action space."""
         episode = self._running()
@@ -162,8 +172,7 @@ class ModelMergeEnv(gym.Env[NDArray[np.float32], np.int64]):
             reward = info["raw_reward"] = self.invalid_reward
         elif episode.complete:
             reward = self._score(info)
-        if self.render_mode == "human":
-            print(write_map(self.merging_map, self.candidates, episode.cursor))
+        self._show()
         return self._observation(), reward, episode.ended, False, info
 
     @property
@@ -254,20 +263,25 @@ class ModelMergeEnv(gym.Env[NDArray[np.float32], np.int64]):
             "evaluation_cost": 0,
         }
 
-    def _observation_space(self) -> spaces.Box:
+    def _show(self) -> None:
+        if self.render_mode == "human":
+            print(write_map(self.merging_map, self.candidates, self._begun().cursor))
+
+    def _observation_space(self) -> spaces.Box | spaces.Dict:
         cells = self.start.candidates * self.start.layers
         high = np.full(cells, self.max_steps, np.float32)
         if self.observe_cursor:
             high = np.concatenate([high, np.ones(self.start.layers, np.float32)])
-        return spaces.Box(np.zeros_like(high), high, dtype=np.float32)
+        box = spaces.Box(np.zeros_like(high), high, dtype=np.float32)
+        return space_with_mask(box, self.start.candidates + 2, self.mask_names)
 
-    def _observation(self) -> NDArray[np.float32]:
+    def _observation(self) -> Observed:
         episode = self._begun()
         observation = episode.merging_map.ravel()
         if self.observe_cursor:
             cursor = np.arange(episode.layers) == episode.cursor
             observation = np.concatenate([observation, cursor.astype(np.float32)])
-        return observation
+        return with_mask(observation, episode.mask(), self.mask_names)
 
     def _begun(self) -> Episode:
         if self.episode is None:
@@ -289,7 +303,12 @@ def recipe_of(taken: NDArray[np.int64], candidates: Candidates) -> Recipe:
 
 
 def check_settings(
-    observe_cursor: Any, max_steps: Any, max_depth: Any, invalid_reward: Any, render_mode: Any
+    observe_cursor: Any,
+    max_steps: Any,
+    max_depth: Any,
+    invalid_reward: Any,
+    render_mode: Any,
+    observe_mask: Any,
 ) -> None:
     """ValueError for a setting of another kind or out of range."""
     if not isinstance(observe_cursor, bool):
@@ -303,3 +322,4 @@ def check_settings(
     modes = ModelMergeEnv.metadata["render_modes"]
     if render_mode is not None and render_mode not in modes:
         raise ValueError(f"render_mode is one of {modes}, got {render_mode!r}")
+    mask_names(observe_mask)

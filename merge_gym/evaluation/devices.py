@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from multiprocessing import context, current_process
+
 import torch
 
 
@@ -17,3 +19,10 @@ def check_device(name: str) -> torch.device:
             f"that was built for it"
         ) from None
     return device
+
+
+def one_thread_in_a_fork() -> None:
+    """Give torch one thread in a forked worker: with more it would wait for ever for those that its
+    parent had, since a fork copies none (pytorch#17199)."""
+    if isinstance(current_process(), getattr(context, "ForkProcess", ())):
+        torch.set_num_threads(1)

@@ -347,11 +347,12 @@ def test_rgb_array_rendering_returns_a_picture_that_changes_with_the_map(make):
     assert (env.render() != before).any()
 
 
-def test_human_rendering_prints_the_map_at_every_step(make, capsys):
+def test_human_rendering_prints_the_map_at_the_start_and_at_every_step(make, capsys):
     env = make(render_mode="human")
     env.reset(seed=0)
+    assert "average           ·" in capsys.readouterr().out
     env.step(2)
-    assert "average" in capsys.readouterr().out
+    assert "average           1" in capsys.readouterr().out
     assert env.render() is None
 
 

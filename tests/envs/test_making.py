@@ -13,6 +13,7 @@ from gymnasium.utils import env_checker as gymnasium_checker
 
 from merge_gym import Evaluator
 from merge_gym.envs.model_merge import ModelMergeEnv
+from merge_gym.evaluation.scorer import Request
 from merge_gym.models.storage import on_disk
 from merge_gym.rewards import DynamicAverage, Plain
 from tests.tiny import OPERATORS
@@ -66,6 +67,8 @@ def test_a_budget_is_a_whole_number_of_at_least_one(setting, value):
         ({"reward": "averge"}, "unknown reward 'averge'"),
         ({"reward": {"name": "dynamic_average", "scale": 2}}, "got 2"),
         ({"reward": {"name": "plain", "scale": 1}}, "reward 'plain'.*scale"),
+        ({"observe_mask": "mask"}, r"observe_mask is true, false or the names .* got 'mask'"),
+        ({"observe_mask": ["a", "a"]}, r"got \['a', 'a'\]"),
         ({"subsets": 0}, "subsets is a whole number of at least 1, got 0"),
         ({"subsets": True}, "subsets is a whole number of at least 1, got True"),
         ({"mapped": 1}, "mapped is true, false or None, got 1"),
@@ -148,6 +151,7 @@ def test_a_spec_with_every_setting_survives_json(suite_file):
         "max_depth": 4,
         "invalid_reward": -1,
         "render_mode": "ansi",
+        "observe_mask": ["obs", "mask"],
     }
     env = gym.make("ModelMerge-v0", **settings)
     again = gym.make(EnvSpec.from_json(env.spec.to_json())).unwrapped
@@ -155,6 +159,7 @@ def test_a_spec_with_every_setting_survives_json(suite_file):
     assert again.reward == DynamicAverage(0.8, 5)
     assert (again.max_steps, again.start.max_depth, again.invalid_reward) == (7, 4, -1)
     assert (again.observe_cursor, again.render_mode, again.subsets) == (True, "ansi", 3)
+    assert list(again.observation_space) == ["mask", "obs"]
 
 
 def test_a_setting_beside_a_spec_replaces_its_own(made):
@@ -217,9 +222,9 @@ def test_a_pickled_evaluator_remembers_nothing_and_scores_alike(bank):
     assert copy.score(recipes) == before
 
 
-@pytest.mark.parametrize("observe_cursor", [False, True])
-def test_gymnasiums_checker_has_nothing_to_say(suite_file, observe_cursor):
-    env = gym.make("ModelMerge-v0", suite=str(suite_file), observe_cursor=observe_cursor)
+@pytest.mark.parametrize("more", [False, True])
+def test_gymnasiums_checker_has_nothing_to_say(suite_file, more):
+    env = gym.make("ModelMerge-v0", suite=str(suite_file), observe_cursor=more, observe_mask=more)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         gymnasium_checker.check_env(env.unwrapped)
@@ -237,6 +242,47 @@ def test_stepping_through_gymnasiums_wrappers_warns_of_nothing(made):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         outcomes_of(made)
+
+
+@pytest.mark.parametrize("name", ["ModelMerge-v0", "ModelEdit-v0"])
+def test_gymnasium_collects_pictures_of_a_step_or_of_many(name):
+    env = gym.make(name, table="fashion-halves-0", render_mode="rgb_array_list")
+    env.reset(seed=0)
+    env.step(0)
+    pictures = env.render()
+    assert [picture.ndim for picture in pictures] == [3, 3]
+    assert env.render() == []
+
+
+def test_an_id_of_the_table_needs_no_settings_and_is_solved_at_the_best_uniform_merge():
+    spec = gym.spec("ModelMergeTable-v0")
+    table = gym.make(spec).unwrapped.scorer
+    pairs = [[(layer, source) for layer in range(6)] for source in range(len(table.candidates))]
+    uniform = [table.evaluate([Request(table.candidates.recipe(each))])[0].mean for each in pairs]
+    assert max(uniform) == pytest.approx(spec.reward_threshold / 100)
+    assert spec.reward_threshold / 100 < table.optimum()[1]
+    assert spec.max_episode_steps is None  # an episode ends by itself and is never cut off
+
+
+@pytest.fixture
+def threads():
+    """Two threads of torch that have been used, as in any program that computed something."""
+    torch.set_num_threads(2)
+    torch.ones(512, 512) @ torch.ones(512, 512)
+    yield
+    torch.set_num_threads(1)
+
+
+def test_async_workers_compute_after_torch_used_threads_in_their_parent(threads, suite_file):
+    envs = gym.make_vec("ModelMerge-v0", 2, "async", suite=str(suite_file), subsets=SUBSETS)
+    envs.reset_async(seed=0)
+    envs.reset_wait(timeout=60)
+    for _ in range(LAYERS):
+        envs.step_async(np.array([2, 3]))
+        _, rewards, terminated, *_ = envs.step_wait(timeout=60)
+    assert terminated.all()
+    assert (rewards > 0).all()
+    envs.close()
 
 
 @pytest.mark.parametrize("mode", ["sync", "async"])
