@@ -38,9 +38,17 @@ class ChainCritic:
         pairs = np.arange(self.layers - 1) * count**2 + recipes[..., :-1] * count + recipes[..., 1:]
         return np.concatenate([layers, self.layers * count + pairs], axis=-1)
 
-    def values(self, recipes: Choices) -> NDArray[np.float64]:
-        """The expected worth of each recipe, up to a constant; shape (n,) of (n, L)."""
-        return self.mean[self.effects(recipes)].sum(axis=-1)
+    def leads(
+        self, recipes: Choices, incumbent: Choices
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """How many points each recipe is expected to have more than an incumbent, and the standard
+        deviation of that; both of shape (n,) of (n, L)."""
+        theirs, ours = self.effects(recipes), self.effects(incumbent)
+        at = np.concatenate([theirs, np.broadcast_to(ours, theirs.shape)], axis=1)
+        signs = np.repeat([1.0, -1.0], len(ours))
+        covariances = self.covariance[at[:, :, None], at[:, None, :]]
+        variances = np.maximum(signs @ (covariances @ signs).T, 0.0)
+        return self.mean[at] @ signs, np.sqrt(variances)
 
     def learn(
         self, challenger: Choices, incumbent: Choices, difference: float, variance: float

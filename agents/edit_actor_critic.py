@@ -10,6 +10,7 @@ import numpy as np
 from agents.agent import Agent, agent
 from agents.choices import Choices, Words, check_walk
 from agents.critic import ChainCritic
+from agents.improvement import expected_improvement
 from agents.priors import load_prior, roles_of
 from agents.racing import Race, Racer, check_budget, race_starts
 from merge_gym.settings import Range
@@ -18,6 +19,9 @@ from merge_gym.studies.study import Study
 DOUBLE, TRIPLE, ANYWHERE = 150, 80, 20
 """How many edits of two layers, of three, and recipes from anywhere the actor draws among, beside
 every edit of one layer."""
+
+SMALLEST = 1e-30
+"""Points of improvement below which all edits are as unlikely."""
 
 WORST = -25.0
 """Points that a critic is told at most of a loss: how broken a broken recipe is teaches nothing."""
@@ -30,25 +34,26 @@ class EditActorCritic(Agent):
 
     State: the incumbent. Action: another choice at one to three layers; never a recipe that was
     tried. Reward: the raced difference to the incumbent on the same subsets, in points; the
-    incumbent moves when the challenger wins on all of them. The actor draws from a softmax of the
-    critic's values over edits; the critic is a Bayesian linear model of layers and neighbouring
-    pairs of layers (`ChainCritic`), updated exactly after each race by its difference and the
-    variance of that. It begins at the best of the space's starts, which race too.
+    incumbent moves when the challenger wins on all of them. The critic is a Bayesian linear model
+    of layers and neighbouring pairs of layers (`ChainCritic`), updated exactly after each race by
+    its difference and the variance of that; it says of every edit how much may be won. The actor
+    draws edits the more often, the larger that expected improvement is: from a softmax of its
+    logarithm. It begins at the best of the space's starts, which race too.
 
     Args:
         z: of the race, in standard errors; the fewer, the sooner challengers are dropped.
-        temperature: of the softmax, in points.
+        temperature: of the softmax; at 1 an edit is as likely as its improvement is large.
         layer_sd, pair_sd: of the critic's effects beforehand, in points.
         misfit: standard deviation of what the critic cannot express, in points.
         prior: a file of `agents.priors`: what other suites' tables say of the effects. They then
             vary half as much about it as they would about nothing.
     """
 
-    z: Annotated[float, Range(0)] = 0.5
-    temperature: Annotated[float, Range(1e-3)] = 1.0
+    z: Annotated[float, Range(0)] = 1.0
+    temperature: Annotated[float, Range(1e-3)] = 0.3
     layer_sd: Annotated[float, Range(1e-3)] = 3.0
     pair_sd: Annotated[float, Range(1e-3)] = 3.0
-    misfit: Annotated[float, Range(0)] = 1.0
+    misfit: Annotated[float, Range(1e-3)] = 1.0
     prior: str | None = None
 
     def check(self, study: Study) -> None:
@@ -73,7 +78,10 @@ class EditActorCritic(Agent):
         for race in races:
             learn(race)
         while len(edits := untried(words, words.read(racer.incumbent), tried, generator)):
-            drawn = critic.values(edits) / self.temperature + generator.gumbel(size=len(edits))
+            leads, sds = critic.leads(edits, words.read(racer.incumbent))
+            improvements = expected_improvement(leads, np.hypot(sds, self.misfit))
+            logits = np.log(np.maximum(improvements, SMALLEST)) / self.temperature
+            drawn = logits + generator.gumbel(size=len(edits))
             learn(racer.race(words.spell(edits[int(drawn.argmax())])))
 
     def _critic(self, words: Words, study: Study, races: list[Race]) -> ChainCritic:

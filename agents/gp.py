@@ -9,11 +9,11 @@ from typing import Annotated, Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_solve, cholesky, solve_triangular
-from scipy.special import ndtr
 
 from agents.agent import Agent, agent
 from agents.changes import Changes
 from agents.encoding import scaled, words
+from agents.improvement import expected_improvement
 from agents.racing import PATIENCE, Race, Racer, check_budget, race_starts
 from merge_gym.settings import Range, Setting
 from merge_gym.spaces.space import Decisions, Space
@@ -130,9 +130,7 @@ class Process:
         mean = kernel.T @ weights
         spread = 1 - (solve_triangular(factor, kernel, lower=True) ** 2).sum(0)
         sd = np.sqrt(np.maximum(amplitude * spread, 1e-9))
-        u = (mean - (best - self._centre) / self._scale) / sd
-        density = np.exp(-0.5 * u * u) / math.sqrt(2 * math.pi)
-        return np.asarray(sd * (u * ndtr(u) + density))
+        return expected_improvement(mean - (best - self._centre) / self._scale, sd)
 
     def _standardised(self) -> tuple[Array, Array]:
         """Scores and the variances of their errors, in units of the scores' spread."""

@@ -26,8 +26,11 @@ from merge_gym.settings import Range
 from merge_gym.studies.selection import select
 from merge_gym.studies.study import BudgetSpent, Study
 
-PATIENCE = 20
-"""Batches in a row that tell nothing new, after which the policy counts as settled."""
+PATIENCE = 10
+"""Batches in a row that tell nothing new, after which a policy counts as settled."""
+
+ROUNDS = 20
+"""Policies that are learnt at most, each from the start."""
 
 LARGEST = 2.5
 """Standard deviations that an advantage counts for at most."""
@@ -41,8 +44,9 @@ class PPOTuned(Agent):
     What differs from the published settings: the policy sees the cursor, and begins at the best of
     the space's starts, which race; a batch of episodes is played in lock-step, without stacking,
     and scored together on one subset; the baseline of an episode is the mean of the batch's others,
-    not a critic; and an update is a few epochs. At the end the most promising recipes and the
-    greedy one are scored again on the whole search split. Two tanh layers of 64.
+    not a critic; and an update is a few epochs. A policy that has settled makes room for a fresh
+    one as long as the budget lasts. At the end the most promising recipes and the greedy ones are
+    scored again on the whole search split. Two tanh layers of 64.
 
     Args:
         batch: episodes in an update.
@@ -71,22 +75,29 @@ class PPOTuned(Agent):
     def run(self, study: Study) -> None:
         candidates, top = study.space.candidates, finals(self.final, study)
         env = ModelMergeEnv(candidates, study.scorer, observe_cursor=True, stacking=False)
-        model = self._model(env, study)
+        envs = ModelMergeVectorEnv(env, self.batch, AutoresetMode.DISABLED)
+        envs.reset(seed=study.seed)
+        models: list[MaskablePPO] = []
         with suppress(BudgetSpent), study.keeping_back(top * study.full_cost):
             racer = Racer(study, 0.0, np.random.default_rng(study.seed))
             race_starts(racer)
-            self._begin_at(int(Words(study.space).read(racer.incumbent)[0]), model)
-            envs = ModelMergeVectorEnv(env, self.batch, AutoresetMode.DISABLED)
-            envs.reset(seed=study.seed)
-            idle = 0
-            while idle < PATIENCE:
-                before = study.spent
-                play(model, envs)
-                model.train()
-                idle = idle + 1 if study.spent == before else 0
-        select(study, top, also=[greedy_recipe(model, env)])
+            start = int(Words(study.space).read(racer.incumbent)[0])
+            while len(models) < ROUNDS:
+                models.append(self._model(env, study, len(models)))
+                self._begin_at(start, models[-1])
+                self._learn(models[-1], envs, study)
+        select(study, top, also=[greedy_recipe(model, env) for model in models])
 
-    def _model(self, env: ModelMergeEnv, study: Study) -> MaskablePPO:
+    def _learn(self, model: MaskablePPO, envs: ModelMergeVectorEnv, study: Study) -> None:
+        """Until the policy has settled."""
+        idle = 0
+        while idle < PATIENCE:
+            before = study.spent
+            play(model, envs)
+            model.train()
+            idle = idle + 1 if study.spent == before else 0
+
+    def _model(self, env: ModelMergeEnv, study: Study, number: int = 0) -> MaskablePPO:
         layers = study.space.candidates.depth
         model = MaskablePPO(
             "MlpPolicy",
@@ -99,7 +110,7 @@ class PPOTuned(Agent):
             vf_coef=0.0,
             ent_coef=self.entropy_coefficient,
             max_grad_norm=self.max_grad_norm,
-            seed=study.seed,
+            seed=study.seed + 1000 * number,
             device="cpu",
         )
         spaces = env.observation_space, env.action_space

@@ -6,6 +6,7 @@ import torch
 
 import agents
 from agents.reinforce import leave_one_out, softmax
+from agents.sb3 import ppo_tuned
 from agents.sb3.ppo_tuned import play
 from merge_gym.envs.model_merge import ModelMergeEnv
 from merge_gym.envs.vector import ModelMergeVectorEnv
@@ -48,6 +49,15 @@ def test_a_batch_meets_one_subset_and_the_best_are_scored_whole(name):
 def test_it_learns_what_is_right(name):
     found = [taken(searched(name, seed=seed).best().recipe) for seed in range(3)]
     assert np.mean([of == RIGHT for of in found]) > 0.5
+
+
+def test_a_settled_policy_makes_room_for_a_fresh_one_while_the_budget_lasts(monkeypatch):
+    recipes = []
+    for rounds in (1, 20):
+        monkeypatch.setattr(ppo_tuned, "ROUNDS", rounds)
+        study = searched("ppo_tuned", budget=60)
+        recipes.append({trial.recipe for trial in study.trials})
+    assert recipes[0] < recipes[1]
 
 
 def test_a_baseline_is_the_mean_of_the_others():

@@ -7,6 +7,7 @@ import agents
 from agents.choices import Words
 from agents.critic import ChainCritic
 from agents.edit_actor_critic import untried
+from agents.improvement import expected_improvement
 from merge_gym import Request
 from merge_gym.studies.study import Study
 from tests.agents.landscapes import EXPERTS, Landscape, taken, walk
@@ -72,7 +73,21 @@ def test_the_critic_is_the_posterior_of_a_linear_model():
         mean[[r[0], 2 + r[1], 4 + r[2], 6 + 2 * r[0] + r[1], 10 + 2 * r[1] + r[2]]].sum()
         for r in recipes
     ]
-    np.testing.assert_allclose(critic.values(recipes), by_hand)
+    leads, sds = critic.leads(recipes, recipes[0])
+    np.testing.assert_allclose(leads, np.array(by_hand) - by_hand[0], atol=1e-12)
+    one, other = critic.effects(recipes[:2])
+    row = np.zeros(14)
+    np.add.at(row, other, 1)
+    np.add.at(row, one, -1)
+    assert sds[0] == 0
+    assert sds[1] == pytest.approx(np.sqrt(row @ np.linalg.inv(information) @ row))
+
+
+def test_the_expected_improvement_is_the_mean_of_what_is_above_nothing():
+    leads, sds = np.array([-3.0, 0.0, 2.0]), np.array([1.0, 2.0, 0.5])
+    drawn = np.random.default_rng(0).normal(leads, sds, (400_000, 3))
+    by_chance = np.maximum(drawn, 0).mean(axis=0)
+    np.testing.assert_allclose(expected_improvement(leads, sds), by_chance, rtol=0.05, atol=1e-4)
 
 
 def test_edits_are_new_and_hold_every_single_one():
