@@ -21,6 +21,7 @@ PROGRAMS = {
     "benchmark": ("benchmark", "compare agents on tables at equal cost, as a page"),
     "transfer": ("transfer", "what learning on other suites' tables buys on an unseen one"),
     "summarise": ("summarise", "many runs as one table"),
+    "front": ("front", "what a run offers where several things are wanted at once"),
     "paper": ("paper", "the paper's tables beside runs here"),
     "build-suite": ("build_suite", "build a suite from data: experts, heads, splits"),
     "convert": ("convert", "pickled checkpoints into safetensors"),
