@@ -4,7 +4,7 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo table benchmark browser test lint oracle exports clean
+.PHONY: demo table benchmark browser families test lint oracle exports clients clean
 
 demo: .venv/ready  ## search the default suite; the run is a new folder under runs/
 	$(BIN)/python -m experiments.search
@@ -18,6 +18,9 @@ benchmark: .venv/ready  ## every agent on the shipped tables, 20 seeds; runs/ben
 
 browser: .venv/ready  ## the benchmark's page in a real browser (Chromium, where it is installed)
 	$(BIN)/python -m pytest tests/experiments/benchmarking/test_page_in_browser.py
+
+families: .venv/ready  ## try every architecture and rewrite the table in docs/families.md (2 minutes of one core)
+	$(BIN)/python -m tests.models.table --write
 
 test: .venv/ready  ## the tests, with branch coverage
 	$(BIN)/python -m pytest -n 2 --cov --cov-fail-under=95
@@ -44,5 +47,15 @@ exports: .venv/ready .venv-oracle/ready  ## run mergekit on exported recipes and
 	.venv-oracle/bin/pip install --quiet -c constraints.txt -e . mergekit==0.1.5
 	touch $@
 
+clients: .venv-clients/ready  ## other RL libraries on a shipped table, each for a minute or two (docs/clients.md)
+	for client in cleanrl sb3 rl_zoo3 tianshou torchrl rllib; do \
+	  .venv-clients/bin/python -m experiments.clients.$$client || exit 1; done
+
+.venv-clients/ready: pyproject.toml experiments/clients/requirements.txt
+	$(PYTHON) -m venv .venv-clients
+	.venv-clients/bin/pip install --quiet -c constraints.txt torch
+	.venv-clients/bin/pip install --quiet -r experiments/clients/requirements.txt -e ".[train]"
+	touch $@
+
 clean:
-	rm -rf .venv .venv-oracle build *.egg-info .coverage .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-clients .venv-oracle build *.egg-info .coverage .pytest_cache .mypy_cache .ruff_cache

@@ -258,8 +258,17 @@ def _read_tensors(
     }
     found = "; ".join(f"{kind}: {_some(names)}" for kind, names in wrong.items() if names)
     if found:
-        raise ValueError(f"the weights in {directory} do not fit its config.json: {found}")
+        raise ValueError(
+            f"the weights in {directory} do not fit its config.json{_opened_as(config, adapter)}: "
+            f"{found}"
+        )
     return tensors, absent, tied_names(model)
+
+
+def _opened_as(config: PretrainedConfig, adapter: ModelAdapter) -> str:
+    """Where an adapter opens a model as another class than it was saved as: that it does."""
+    saved, opened = (config.architectures or [""])[0], adapter.model_class().__name__
+    return "" if saved in ("", opened) else f", which names {saved}, opened here as {opened}"
 
 
 def _check_finite(location: str, tensors: Mapping[str, Tensor]) -> None:

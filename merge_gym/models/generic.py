@@ -64,6 +64,11 @@ def _say(choice: str) -> None:
 
 def _model_class(config: PretrainedConfig) -> type[PreTrainedModel]:
     name = (config.architectures or [""])[0]
+    if config.model_type == "timm_wrapper":
+        raise ValueError(
+            f"timm's {config.architecture} is no VisionTransformer of timm, the only kind that is "
+            f"opened"
+        )
     if not hasattr(transformers, name or " "):
         raise ValueError(
             f"config.json names no class of transformers in its architectures, got {name!r}"
