@@ -43,7 +43,9 @@ def advantages(rewards: Tensor, values: Tensor, ended: Tensor, last: Tensor) -> 
     return result
 
 
-def main(suite: str, seed: int, total_timesteps: int, num_envs: int) -> list[float]:
+def main(
+    suite: str | None, seed: int, total_timesteps: int, num_envs: int, table: str | None = None
+) -> list[float]:
     """Train; returns the raw reward of each episode."""
     torch.manual_seed(seed)
     envs = gym.make_vec(
@@ -52,6 +54,7 @@ def main(suite: str, seed: int, total_timesteps: int, num_envs: int) -> list[flo
         vectorization_mode="sync",
         vector_kwargs={"autoreset_mode": AutoresetMode.SAME_STEP},
         suite=suite,
+        table=table,
     )
     inputs, actions = envs.single_observation_space.shape[0], envs.single_action_space.n
     actor, critic = network(inputs, actions), network(inputs, 1)
