@@ -1,6 +1,6 @@
 """Search a space of merges with a budget and keep the best merged model that is found.
 
-    python -m experiments.search                             # raced evolution, layer by layer
+    python -m experiments.search                             # a Gaussian process, layer by layer
     python -m experiments.search space=walk budget=70
     python -m experiments.search -m seed=0,1,2 space=walk,layerwise
     python -m experiments.search space=walk agent=random

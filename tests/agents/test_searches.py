@@ -74,9 +74,17 @@ def test_what_is_reported_was_scored_on_the_whole_split(name):
     assert study.best().decisions is not None
 
 
+def no_more_than(trials):
+    def heard(trial):
+        assert trial.number < trials, "the search does not end"
+
+    return heard
+
+
 def test_local_search_moves_numbers_by_smaller_and_smaller_steps(bank, scorer):
     space = spaces.make("layerwise", bank.candidates, groups=1, take=False, skip=False)
     study = Study(space, scorer, budget=40 * scorer.whole_cost())
+    study.listeners.append(no_more_than(3000))  # a step that stays as it is would go on for ever
     agents.make("local_search", step=0.4).search(study)
     start = study.trials[0].decisions
     moves = {
