@@ -188,6 +188,9 @@ def _config(directory: Path) -> PretrainedConfig:
     if config.model_type == "clip":  # of the two towers, the vision tower is merged
         config.vision_config.projection_dim = config.projection_dim
         return config.vision_config
+    if config.model_type == "timm_wrapper":  # which takes the number of classes from num_labels
+        arguments = config.model_args or {}
+        config.model_args = {name: arguments[name] for name in arguments if name != "num_classes"}
     return config
 
 

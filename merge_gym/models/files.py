@@ -55,8 +55,17 @@ def local_directory(location: str) -> Path:
 
 
 def check_config(directory: Path) -> None:
-    """Check that a model of a known architecture is there, which needs no code of its own."""
+    """Check that a model of a known architecture is there, in plain weights, which needs no code of
+    its own."""
+    _check_no_trainer_folder(directory)
     config = read_json(directory / "config.json")
+    if quantised := config.get("quantization_config"):
+        method = quantised.get("quant_method") if isinstance(quantised, dict) else None
+        raise ValueError(
+            f"{directory} holds quantised weights ({method or 'of an unnamed kind'}: "
+            f"quantization_config in config.json), and only plain ones can be merged: take the "
+            f"checkpoint that it was quantised from, or dequantise it with transformers and save it"
+        )
     if not config.keys() & {"model_type", "architecture", "auto_map"}:
         raise ValueError(
             f"{directory}/config.json names no model_type, as with very old versions of "
@@ -123,6 +132,20 @@ def copy_processor(source: Path, target: Path) -> None:
     for name in PROCESSOR_FILES:
         if (source / name).is_file():
             shutil.copy(source / name, target / name)
+
+
+def _check_no_trainer_folder(directory: Path) -> None:
+    """FileNotFoundError that names the newest checkpoint in the output folder of a Trainer."""
+    inside = {
+        int(number): folder
+        for folder in directory.glob("checkpoint-*")
+        if (number := folder.name.removeprefix("checkpoint-")).isdecimal()
+    }
+    if inside and not (directory / "config.json").is_file():
+        raise FileNotFoundError(
+            f"{directory} holds no config.json but {len(inside)} checkpoints of a Trainer: name "
+            f"one of them, such as the last, {inside[max(inside)]}"
+        )
 
 
 def _no_weights(directory: Path) -> str:
