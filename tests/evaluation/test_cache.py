@@ -15,7 +15,7 @@ def new_cache():
     return ActivationCache(ROWS, WIDTH, torch.float32, torch.device("cpu"))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 9), shapes), max_size=30))
 def test_what_is_kept_comes_back_unchanged_and_fits_the_slab(puts):
     cache, kept = new_cache(), {}

@@ -20,7 +20,7 @@ SMALL = 64 * 3 * 5 * 16 * 4 * 64 // 55 + 1
 
 places = st.sampled_from([("search", None), ("search", 0), ("search", 5), ("test", None)])
 several = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 

@@ -83,7 +83,7 @@ def fused(bank):
     return Evaluator(bank, subsets=1)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.data())
 def test_plain_logits_equal_the_references_to_the_bit(bank, evaluators, data):
     recipe = data.draw(recipes(bank))
@@ -94,7 +94,7 @@ def test_plain_logits_equal_the_references_to_the_bit(bank, evaluators, data):
             assert torch.equal(engine.logits(recipe, task), expected)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.data())
 def test_fused_logits_are_within_the_tolerance_and_scores_equal(bank, evaluators, fused, data):
     recipe = data.draw(recipes(bank))

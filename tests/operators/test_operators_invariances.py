@@ -66,7 +66,7 @@ FIXED_POINT: dict[str, dict[str, Any]] = {
     "ties": {"density": 1},
 }
 
-many = settings(max_examples=25, deadline=None)
+many = settings(max_examples=12, deadline=None)
 
 
 @st.composite

@@ -12,7 +12,7 @@ from tests.operators.worked import any_settings, as_many, random_models, statist
 WITH_WHOLE = [name for name in operators.available() if operators.get(name).whole]
 DRAWING = [name for name in operators.available() if operators.get(name).draws]
 
-many = settings(max_examples=40, deadline=None)
+many = settings(max_examples=20, deadline=None)
 
 
 @st.composite

@@ -17,7 +17,7 @@ starts = st.builds(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(starts, st.integers(1, 4), st.randoms(use_true_random=False))
 def test_each_row_is_an_episode_given_the_same_actions(start, count, random):
     walks, episodes = Lockstep(start, count), [start.copy() for _ in range(count)]

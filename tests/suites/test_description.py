@@ -224,7 +224,7 @@ def test_a_mutated_file_gives_a_suite_or_a_clear_error(suite_file, tmp_path):
     file = directory / "tiny.yaml"
     original = yaml.safe_load(file.read_text())
 
-    @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
     @given(mutated(original))
     def fuzz(description):
         file.write_text(yaml.safe_dump(description, sort_keys=False, allow_unicode=True))
