@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +20,7 @@ from merge_gym.evaluation.chunks import Chunk, Chunks, Inputs
 from merge_gym.evaluation.devices import check_device
 from merge_gym.evaluation.model_scorer import ModelScorer
 from merge_gym.evaluation.modules import Modules, choose_placement
+from merge_gym.evaluation.scorer import Outcome, Request
 from merge_gym.memory import Memo
 from merge_gym.merging.bank import LayerBank
 from merge_gym.merging.heads import Readout, calibrated_readout
@@ -77,7 +79,7 @@ class Evaluator(ModelScorer):
     layers are convolutions where those are faster (`products`); this moves logits by less than
     1e-5, so an example whose two largest logits are closer than twice that is decided by the plain
     path. Metrics for which more than the largest logit counts take the plain path throughout.
-    Metrics are those of the reference on every example.
+    Metrics are those of the reference on every example. Threads that share it take turns.
 
     Args:
         bank: where the recipes' layers come from.
@@ -121,6 +123,7 @@ class Evaluator(ModelScorer):
         self.device, self.dtype = check_device(device), DTYPES[dtype]
         self.fused = fused
         self.counts = Counts()
+        self._turn = threading.RLock()
         self._adapter = bank.suite.adapter
         self._final = list(bank.candidates.segments)[-1]
         placement = placement or choose_placement(bank, self.device, self.dtype)
@@ -137,11 +140,18 @@ class Evaluator(ModelScorer):
         """Pickled as what it was made with; nothing is remembered."""
         return type(self), self._made_with
 
-    @torch.inference_mode()
+    def evaluate(self, requests: Sequence[Request]) -> list[Outcome]:
+        with self._turn:
+            return super().evaluate(requests)
+
     def logits(
         self, recipe: Recipe, task: str, split: str = "search", subset: int | None = None
     ) -> Tensor:
         """The head's output for each example of a task, shape (n, classes), float32, on the CPU."""
+        with self._turn, torch.inference_mode():
+            return self._all_logits(recipe, task, split, subset)
+
+    def _all_logits(self, recipe: Recipe, task: str, split: str, subset: int | None) -> Tensor:
         recipe = self.bank.resolve(recipe)
         path = self._path(recipe)
         if self._in_one(task, split, subset):
@@ -163,9 +173,10 @@ class Evaluator(ModelScorer):
 
     def forget(self) -> None:
         """Drop all remembered scores and hidden states but those of the stems."""
-        self._memo.clear()
-        for cache in self._caches.values():
-            cache.clear()
+        with self._turn:
+            self._memo.clear()
+            for cache in self._caches.values():
+                cache.clear()
 
     def _remembered(
         self, recipe: Recipe, path: Path, task: str, split: str, subset: int | None
