@@ -4,7 +4,7 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo table benchmark browser families test lint oracle exports clients clean
+.PHONY: demo table benchmark browser families test coverage lint oracle exports clients docs clean
 
 demo: .venv/ready  ## search the default suite; the run is a new folder under runs/
 	$(BIN)/python -m experiments.search
@@ -22,8 +22,11 @@ browser: .venv/ready  ## the benchmark's page in a real browser (Chromium, where
 families: .venv/ready  ## try every architecture and rewrite the table in docs/families.md (2 minutes of one core)
 	$(BIN)/python -m tests.models.table --write
 
-test: .venv/ready  ## the tests, with branch coverage
-	$(BIN)/python -m pytest -n 2 --cov --cov-fail-under=95
+test: .venv/ready  ## the tests
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+coverage: .venv/ready  ## the tests, with branch coverage of at least 95 %
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-fail-under=95
 
 lint: .venv/ready
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
@@ -57,5 +60,13 @@ clients: .venv-clients/ready  ## other RL libraries on a shipped table, each for
 	.venv-clients/bin/pip install --quiet -r experiments/clients/requirements.txt -e ".[train]"
 	touch $@
 
+docs: .venv-docs/ready  ## the documentation as a site, in site/; nothing on it is fetched from elsewhere
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet --strict
+
+.venv-docs/ready: pyproject.toml
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/pip install --quiet "mkdocs-material>=9.6" "mkdocstrings[python]>=0.30"
+	touch $@
+
 clean:
-	rm -rf .venv .venv-clients .venv-oracle build *.egg-info .coverage .pytest_cache .mypy_cache .ruff_cache
+	rm -rf site .venv .venv-clients .venv-docs .venv-oracle build *.egg-info .coverage .pytest_cache .mypy_cache .ruff_cache

@@ -9,10 +9,9 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.examples.rl_modules.classes.action_masking_rlm import ActionMaskingTorchRLModule
 from ray.tune.registry import register_env
 
-from experiments.clients.learning import make, show
+from experiments.clients import learning
 
-returns: list[float] = []
-register_env("merging", lambda config: make(returns, observe_mask=True))
+register_env("merging", lambda config: learning.make(learning.SHARED, observe_mask=True))
 ray.init(num_cpus=1, include_dashboard=False, _node_ip_address="127.0.0.1")
 config = (
     PPOConfig()
@@ -26,4 +25,4 @@ algorithm = config.build_algo()
 for _ in range(24):
     algorithm.train()
 ray.shutdown()
-show("rllib PPO, masked", returns)
+learning.show("rllib PPO, masked", learning.SHARED)
