@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from doctest import script_from_examples
 from pathlib import Path
 
 import pytest
@@ -21,4 +22,4 @@ def test_every_page_is_in_the_site() -> None:
 @pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: page.name)
 def test_blocks_of_python_are_python(page: Path) -> None:
     for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
-        ast.parse(block)
+        ast.parse(script_from_examples(block) if block.startswith(">>>") else block)
