@@ -22,6 +22,7 @@ def export(
     """Write the merged model: one Hugging Face checkpoint per task head, all with the same trunk.
 
     A suite without tasks gives one per expert; where an expert has no head, only the trunk.
+    Architectures without heads (language models) give a single one, in the directory itself.
     The directory holds `<task>/` (config.json with the recipe's depth, model.safetensors in the
     experts' dtype, which transformers loads as float32, tokenizer or image processor),
     `recipe.json`, `mergekit.yaml` where mergekit can express the recipe, and a model card
@@ -48,7 +49,9 @@ def export(
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as temporary:
         staged = Path(temporary) / "export"
         bare = [
-            task for task in suite.heads if _write_checkpoint(recipe, bank, task, staged / task)
+            task
+            for task, place in checkpoint_places(suite, staged).items()
+            if _write_checkpoint(recipe, bank, task, place)
         ]
         (staged / "recipe.json").write_text(recipe.to_json())
         try:
@@ -61,6 +64,14 @@ def export(
             target.rename(Path(temporary) / "replaced")
         staged.rename(target)
     return target
+
+
+def checkpoint_places(suite: Suite, directory: Path) -> dict[str, Path]:
+    """Where an export's checkpoints lie, by task; without heads all tasks have the same one, and
+    only the first is named."""
+    if suite.adapter.head:
+        return {task: directory / task for task in suite.heads}
+    return {next(iter(suite.heads)): directory}
 
 
 def _write_checkpoint(recipe: Recipe, bank: LayerBank, task: str, directory: Path) -> bool:

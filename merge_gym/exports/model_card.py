@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import yaml
 from transformers.models.auto import modeling_auto
 
 from merge_gym.merging.bank import LayerBank
@@ -21,6 +22,15 @@ AUTO_CLASSES = {
     "AutoModelForCausalLM": modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     "AutoModelForSeq2SeqLM": modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
 }
+
+PIPELINES = {
+    "AutoModelForImageClassification": "image-classification",
+    "AutoModelForSequenceClassification": "text-classification",
+    "AutoModelForCausalLM": "text-generation",
+    "AutoModelForSeq2SeqLM": "text2text-generation",
+    "CLIPZeroShotClassifier": "zero-shot-image-classification",
+}
+"""The hub's name of what a model is for."""
 
 
 def model_card(
@@ -42,21 +52,20 @@ def model_card(
     suite = bank.suite
     shown = next((name for name in suite.heads if name not in bare), bare[0] if bare else "")
     each = "task" if suite.tasks else "expert"
-    same = "they differ in their heads only" if suite.adapter.head else "all are the same model"
+    one = f"One checkpoint per {each}; they differ in their heads only"
     if bare:
-        same += f" ({', '.join(bare)}: no head, the trunk alone, for `AutoModel`)"
+        one += f" ({', '.join(bare)}: no head, the trunk alone, for `AutoModel`)"
+    if not suite.adapter.head:
+        one, shown = "One checkpoint, in this folder, for all tasks", "."
     return f"""---
-library_name: transformers
-tags: [merge, merge_gym]
-license: {suite.licence.lower() or "other"}
----
+{_front_matter(bank, bool(bare))}---
 
 # A merge of {" and ".join(suite.experts)}
 
 {suite.description.strip()}
 
-Found by merge_gym in the suite `{suite.name}` (digest `{recipe.suite}`). One checkpoint per {each};
-{same}. `recipe.json` says exactly what each layer is made of.
+Found by merge_gym in the suite `{suite.name}` (digest `{recipe.suite}`). {one}.
+`recipe.json` says exactly what each layer is made of.
 {_precision(bank)}
 
 ```python
@@ -92,6 +101,24 @@ Rewards were computed on the search split; only the test split is a fair report.
 """
 
 
+def _front_matter(bank: LayerBank, bare: bool) -> str:
+    """What the hub reads; `base_model` are those of the experts that have a name there."""
+    suite = bank.suite
+    named = [
+        expert.location
+        for expert in suite.experts.values()
+        if not Path(expert.location).is_absolute() and not Path(expert.location).is_dir()
+    ]
+    front = {
+        "library_name": "transformers",
+        "tags": ["merge", "merge_gym"],
+        "license": suite.licence.lower() or "other",
+        **({"base_model": named, "base_model_relation": "merge"} if named else {}),
+        "pipeline_tag": "feature-extraction" if bare else PIPELINES.get(_auto_class(bank)),
+    }
+    return yaml.safe_dump({k: v for k, v in front.items() if v}, sort_keys=False)
+
+
 def _precision(bank: LayerBank) -> str:
     dtype = str(bank.suite.pretrained.parameters.flat.dtype).removeprefix("torch.")
     return (
@@ -107,15 +134,17 @@ def _opened_by(bank: LayerBank, bare: bool) -> str:
     opened_by = 'from transformers import {name}\n\nmodel = {name}.from_pretrained("{{task}}")'
     if bare:
         return opened_by.format(name="AutoModel")
-    model_type, model_class = (
-        bank.suite.pretrained.config.model_type,
-        adapter.model_class().__name__,
-    )
-    name = next(
+    return opened_by.format(name=_auto_class(bank))
+
+
+def _auto_class(bank: LayerBank) -> str:
+    """The Auto class that loads an export, or the class itself."""
+    adapter, model_type = bank.suite.adapter, bank.suite.pretrained.config.model_type
+    model_class = adapter.model_class().__name__
+    return next(
         (auto for auto, names in AUTO_CLASSES.items() if names.get(model_type) == model_class),
         model_class,
     )
-    return opened_by.format(name=name)
 
 
 def _experts(bank: LayerBank) -> str:

@@ -6,12 +6,22 @@ import subprocess
 import sys
 
 import pytest
+import torch
 import yaml
 from safetensors.torch import load_file
 
 from merge_gym import LayerBank, Recipe, export
 from merge_gym.exports import checkpoints
+from merge_gym.exports.model_card import model_card
+from merge_gym.merging.assembly import assemble
+from tests.models.family import padded_tokens, write_case
 from tests.tiny import two_segment_suite
+
+from transformers import (  # isort: skip  # after merge_gym, which mends torchvision
+    AutoModelForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+)
 
 SKIP, BACK = 5, 6
 
@@ -103,7 +113,7 @@ def test_the_card_names_suite_layers_and_scores(suite, recipe, tmp_path):
     card = (export(recipe, suite, tmp_path / "merged", scores) / "README.md").read_text()
     front = yaml.safe_load(card.split("---")[1])
     assert front == {"library_name": "transformers", "tags": ["merge", "merge_gym"],
-                     "license": "bsd-3-clause"}  # fmt: skip
+                     "license": "bsd-3-clause", "pipeline_tag": "image-classification"}  # fmt: skip
     assert f"suite `tiny` (digest `{suite.digest}`)" in card
     for position, layer in enumerate(recipe.segments[0][1]):
         assert f"| layers | {position} | {layer.index} | {layer.source} |" in card
@@ -185,3 +195,33 @@ def test_a_recipe_of_another_suite_is_refused_before_anything_is_written(suite, 
     with pytest.raises(ValueError, match="load the recipe's own suite"):
         export(foreign, suite, tmp_path / "new" / "merged")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_language_model_is_one_checkpoint_in_the_folder_itself(tmp_path):
+    config = GPT2Config(vocab_size=30, n_positions=12, n_embd=16, n_layer=2, n_head=2)
+    inputs = padded_tokens()
+    case = write_case(
+        tmp_path, lambda place: GPT2LMHeadModel(config).save_pretrained(place), inputs
+    )
+    recipe = Recipe.uniform("average", case.bank)
+    target = export(recipe, case.suite, tmp_path / "merged")
+    assert [str(file.relative_to(target)) for file in target.rglob("*.safetensors")] == [
+        "model.safetensors"
+    ]
+    loaded = AutoModelForCausalLM.from_pretrained(target).eval()
+    with torch.inference_mode():
+        logits = loaded(**inputs).logits
+        assert torch.equal(logits, assemble(recipe, case.bank, "two")(**inputs).logits)
+    card = (target / "README.md").read_text()
+    assert yaml.safe_load(card.split("---")[1])["pipeline_tag"] == "text-generation"
+    assert 'from_pretrained(".")' in card
+    export(recipe, case.suite, target)
+
+
+def test_the_card_names_the_experts_that_are_on_the_hub(suite, bank, recipe, tmp_path):
+    low = dataclasses.replace(suite.experts["low"], location="someone/low-digits")
+    named = dataclasses.replace(suite, experts={**suite.experts, "low": low})
+    card = model_card(recipe, LayerBank(named), {}, None)
+    front = yaml.safe_load(card.split("---")[1])
+    assert front["base_model"] == ["someone/low-digits"]
+    assert "| low | `someone/low-digits` |" in card

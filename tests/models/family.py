@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from merge_gym import LayerBank, Recipe, Suite
-from merge_gym.exports.checkpoints import export
+from merge_gym.exports.checkpoints import checkpoint_places, export
 from merge_gym.merging.assembly import assemble
 from merge_gym.models import check_forward, load_checkpoint, torchvision_shim
 from merge_gym.recipe import LAYER_COMPONENTS, Layer
@@ -295,7 +295,8 @@ def deviation_when_reloaded(
     for name, recipe in recipes(case.bank).items():
         export(recipe, case.suite, directory / name)
         ours[name] = assemble(recipe, case.bank, "one")(**case.inputs).logits
-    theirs = plain.logits(code, [directory / name / "one" for name in ours], inputs)
+    places = [checkpoint_places(case.suite, directory / name)["one"] for name in ours]
+    theirs = plain.logits(code, places, inputs)
     return {
         name: float((logits - other).abs().max())
         for (name, logits), other in zip(ours.items(), theirs, strict=True)

@@ -97,7 +97,7 @@ def test_t5_output_matrix_is_shared_and_said_to_be_untied_where_the_files_hold_o
     bank = LayerBank(case.suite)
     recipe = Recipe.uniform("average", bank)
     export(recipe, case.suite, tmp_path / "export")
-    config = json.loads((tmp_path / "export" / "one" / "config.json").read_text())
+    config = json.loads((tmp_path / "export" / "config.json").read_text())
     own = "lm_head.weight" in load_file(Path(case.suite.experts["one"].location, WEIGHTS))
     assert ("lm_head.weight" in bank.shared_tensors(bank.candidates.shared)) == own
     assert config["tie_word_embeddings"] != own
