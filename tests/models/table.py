@@ -300,12 +300,6 @@ STAGED: dict[str, dict[str, Any]] = {
     "ConvNextV2": SIZED,
     "ResNet": SIZED | {"embedding_size": 8, "layer_type": "basic"},
     "RegNet": SIZED | {"embedding_size": 8, "groups_width": 8, "layer_type": "y"},
-    "PoolFormer": {
-        "num_labels": 4,
-        "depths": [2] * 4,
-        "hidden_sizes": [8] * 4,
-        "num_encoder_blocks": 4,
-    },
 }
 """Encoders of images in stages."""
 
