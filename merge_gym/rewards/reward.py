@@ -56,8 +56,8 @@ def available() -> tuple[str, ...]:
     return tuple(sorted(_REWARDS))
 
 
-def make(name: str, **settings: Any) -> Reward:
-    """The reward called `name`; ValueError for an unknown name or setting, or a bad value."""
+def make(name: str = "", **settings: Any) -> Reward:
+    """The reward called `name`; ValueError for no or an unknown name, setting or value."""
     if name not in _REWARDS:
         raise ValueError(unknown_name("reward", name, available()))
     try:

@@ -111,6 +111,8 @@ class Candidates:
             return None
         weights = given if isinstance(given, tuple) else (float(given),) * len(experts)
         scale = sum(weights) if source.name == "average" else 1.0
+        if not scale:  # an average of nothing, which the operator refuses
+            return None
         return tuple(weight / scale for weight in weights)
 
     def label(self, source: Source) -> str:

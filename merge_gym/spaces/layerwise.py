@@ -66,6 +66,11 @@ class Layerwise(Space):
 
     def __post_init__(self) -> None:
         self._check_family()
+        if taken := {"take", "skip", "scale"} & set(self.candidates.experts):
+            raise ValueError(
+                f"the layerwise space has decisions called take, skip and scale beside one for "
+                f"each expert, so no expert can be called {', '.join(sorted(taken))}: rename it"
+            )
         self._positions = [*self._of_shared(), *self._of_layers()]
         self._runs = {at.name.rpartition("/")[0]: at.depth for at in self._positions if at.indices}
         self.decisions = {setting.name: setting for setting in self._settings()}

@@ -102,7 +102,7 @@ def row(name: str, worst: dict[str, float]) -> str:
         oracle = f"mergekit `{'`, `'.join(sorted(methods))}`; by hand"
         measured = f"{worst[name]:.0e}" if worst[name] else "0"
     else:
-        oracle, measured = WITHOUT_MERGEKIT[name], "–"
+        oracle, measured = WITHOUT_MERGEKIT.get(name, "–"), "–"
     cells = (
         f"`{name}`",
         section(text, "Source"),
