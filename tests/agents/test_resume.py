@@ -18,8 +18,9 @@ from merge_gym.files import read_lines
 from merge_gym.spaces.walk import Walk
 from merge_gym.studies.study import Study
 from tests.agents.conftest import SEARCHING, quick
+from tests.searching import CountingScorer
 
-EPISODES = 30
+EPISODES = 16
 FILES = ("trials.jsonl", "study.json")
 
 
@@ -55,18 +56,25 @@ def _kill_at(trial: int, delay: float, search, name: str, directory: Path) -> bo
     return process.exitcode == -signal.SIGKILL
 
 
-@pytest.mark.parametrize("name", SEARCHING)
-def test_killed_search_ends_as_one_that_was_not(search, tmp_path, name):
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    trials = len(search(name, whole, EPISODES).trials)
+@pytest.fixture(scope="module", params=SEARCHING)
+def whole(request, search, scorer, tmp_path_factory):
+    """An agent's name, its search in one go, and the folder and the scorer of that."""
+    directory, counting = tmp_path_factory.mktemp("whole"), CountingScorer(scorer)
+    study = search(request.param, directory, EPISODES, scorer=counting)
+    return request.param, study, directory, counting
+
+
+def test_killed_search_ends_as_one_that_was_not(search, tmp_path, whole):
+    name, study, directory, _ = whole
+    killed, trials = tmp_path / "killed", len(study.trials)
     moments = random.Random(name)
     kills = [
         _kill_at(trial, moments.uniform(0, 0.01), search, name, killed)
-        for trial in sorted(moments.sample(range(trials - 4), 4))
+        for trial in sorted(moments.sample(range(trials - 4), 2))
     ]
     assert any(kills)
     search(name, killed, EPISODES, resume=True)
-    _assert_same(whole, killed)
+    _assert_same(directory, killed)
 
 
 @pytest.mark.parametrize("name", ["ppo", "evolution"])
@@ -81,14 +89,11 @@ def test_a_damaged_journal_costs_the_lost_scores_alone(search, tmp_path, name):
     _assert_same(whole, other)
 
 
-@pytest.mark.parametrize("name", SEARCHING)
-def test_a_finished_search_is_scored_by_the_journal_alone(make_study, counting, tmp_path, name):
-    asked = []
-    for resume in (False, True):
-        with make_study(4, scorer=counting, seed=1, directory=tmp_path, resume=resume) as study:
-            quick(name).search(study)
-        asked.append(counting.asked)
-    assert asked[0] == asked[1] > 0
+def test_a_finished_search_is_scored_by_the_journal_alone(search, whole):
+    name, _, directory, counting = whole
+    asked = counting.asked
+    search(name, directory, EPISODES, scorer=counting, resume=True)
+    assert counting.asked == asked > 0
 
 
 def test_resuming_where_nothing_is_begins(search, tmp_path):
