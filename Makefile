@@ -4,7 +4,7 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo table benchmark browser families test coverage lint oracle exports clients docs clean
+.PHONY: demo table benchmark browser families test coverage lint oracle exports clients cluster docs clean
 
 demo: .venv/ready  ## search the default suite; the run is a new folder under runs/
 	$(BIN)/python -m experiments.search
@@ -59,6 +59,10 @@ clients: .venv-clients/ready  ## other RL libraries on a shipped table, each for
 	.venv-clients/bin/pip install --quiet -c constraints.txt torch
 	.venv-clients/bin/pip install --quiet -r experiments/clients/requirements.txt -e ".[train]"
 	touch $@
+
+cluster: .venv-clients/ready  ## a Ray cluster of two workers on this machine, one killed in the middle
+	.venv-clients/bin/pip install --quiet pytest hypothesis
+	.venv-clients/bin/python -m pytest tests/evaluation/test_ray.py
 
 docs: .venv-docs/ready  ## the documentation as a site, in site/; nothing on it is fetched from elsewhere
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet --strict

@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
 from hydra.types import RunMode
@@ -36,9 +36,14 @@ from experiments.report import (
     rows_to_json,
 )
 from experiments.tables import screen
+from merge_gym.evaluation.cluster import ClusterScorer
 from merge_gym.evaluation.engine import Evaluator
+from merge_gym.evaluation.opening import open_engine
+from merge_gym.evaluation.ray_workers import RayWorkers, identity
+from merge_gym.evaluation.scorer import Scorer
 from merge_gym.files import write_text
 from merge_gym.merging.bank import LayerBank
+from merge_gym.messages import unknown_name
 from merge_gym.recipe import Calibration, Source
 from merge_gym.spaces.modular import Modular
 from merge_gym.spaces.space import Space
@@ -77,20 +82,35 @@ def open_bank(config: DictConfig, **more: Any) -> tuple[LayerBank, Evaluator]:
             `threads`.
         **more: settings of `LayerBank` beside those.
     """
+    engine = open_engine(**_opening(config), **more)
+    return engine.bank, engine
+
+
+def _opening(config: DictConfig) -> dict[str, Any]:
+    """What `open_engine` takes, here and on a worker."""
     plain: Any = OmegaConf.to_container(config, resolve=True)
-    if not isinstance(config.threads, int) or config.threads < 1:
-        raise ValueError(f"threads is a whole number of at least 1, got {config.threads!r}")
-    torch.set_num_threads(config.threads)
-    suite = merge_gym.load_suite(config.suite, config.mapped)
-    settings = dict(plain["evaluation"])
-    bank = LayerBank(
-        suite,
-        plain["operators"]["bank"],
-        bank_bytes=settings.pop("bank_bytes"),
-        heads=_calibration(plain["heads"]),
-        **more,
-    )
-    return bank, Evaluator(bank, config.subsets, config.device, **settings)
+    names = ("suite", "subsets", "device", "evaluation", "mapped", "threads")
+    opening = {name: plain[name] for name in names}
+    return opening | {
+        "operators": plain["operators"]["bank"],
+        "heads": _calibration(plain["heads"]),
+    }
+
+
+def open_scorer(config: DictConfig, engine: Evaluator) -> Scorer:
+    """What a search asks: the engine here, or the workers of a cluster."""
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    settings = dict(plain.get("scorer", {"name": "engine"}))  # runs begun before there were others
+    name = settings.pop("name")
+    if name not in ("engine", "ray"):
+        raise ValueError(unknown_name("scorer", name, ("engine", "ray")))
+    if name == "engine":
+        return engine
+    opening = _opening(config)
+    if opening["suite"] not in merge_gym.list_suites():
+        opening["suite"] = str(Path(opening["suite"]).absolute())
+    make = partial(open_engine, **opening)
+    return ClusterScorer(engine, RayWorkers(make, identity(engine), **settings))
 
 
 def _calibration(given: Any) -> Calibration | None:
@@ -121,11 +141,12 @@ def prepare(
     """
     plain: Any = OmegaConf.to_container(config, resolve=True)
     agent = make_agent()
-    bank, scorer = open_bank(config)
+    bank, engine = open_bank(config)
     references = reference_sources(bank, plain["baselines"])
     space = make_space(bank)
     if isinstance(space, Modular):
         raise ValueError("the modular space spells libraries: run python -m experiments.modular")
+    scorer = open_scorer(config, engine)
     examples = None if budget is None else round(budget * scorer.whole_cost())
     agent.check(Study(space, scorer, examples, config.seed))
     resume = config.resume is not None
