@@ -59,8 +59,7 @@ def random_actions(masks, generator):
 
 
 @pytest.mark.parametrize("mode", list(AutoresetMode))
-@pytest.mark.parametrize("observe_cursor", [False, True])
-@pytest.mark.parametrize("scale", [0.0, 0.8])
+@pytest.mark.parametrize(("observe_cursor", "scale"), [(False, 0.8), (True, 0.0)])
 def test_one_environment_equals_the_single_one_in_every_number(
     make, make_single, mode, observe_cursor, scale
 ):
@@ -70,7 +69,7 @@ def test_one_environment_equals_the_single_one_in_every_number(
     generator = np.random.default_rng(0)
     for options in (None, {"subset": "full"}, {"subset": 2}):
         given, expected = (envs.reset(seed=5, options=options) for envs in (vector, single))
-        for _ in range(150):
+        for _ in range(100):
             *values, infos = given
             *expected_values, expected_infos = expected
             for value, other in zip(values, expected_values, strict=True):
@@ -206,7 +205,7 @@ def test_a_round_is_scored_on_one_subset_and_shares_one_average(make, scorer):
     schedule = SubsetSchedule(SUBSETS, gym.utils.seeding.np_random(2)[0])
     average = DynamicAverage(0.8, HORIZON)
     rounds = 0
-    for _ in range(150):
+    for _ in range(100):
         _, rewards, terminated, _, infos = vector.step(
             random_actions(infos["action_mask"], generator)
         )

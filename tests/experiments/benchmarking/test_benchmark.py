@@ -275,12 +275,12 @@ def test_a_killed_benchmark_leaves_no_process_and_runs_only_what_is_missing(
         start_new_session=True,
     )
     keys = [job.key for job in plan.jobs()]
-    while process.poll() is None and len(kept(directory, keys)) < 4:
-        time.sleep(0.05)
+    while process.poll() is None and not kept(directory, keys):
+        time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     there = kept(directory, keys)
-    assert 4 <= len(there) < len(keys)
+    assert 1 <= len(there) < len(keys)
     while processes_of(process.pid):
         time.sleep(0.05)
 
