@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from math import isfinite
-from operator import index
 from typing import Any, Protocol
 
 FORMAT = "merge_gym.recipe/2"
 FORMATS = ("merge_gym.recipe/1", FORMAT)
+FIELDS = {"format", "suite", "shared", "segments", "heads"}
+
+FLOAT32_END = 2.0**128 - 2.0**103
+"""From here on a float32 is infinite."""
 
 WHOLE = "*"
 """The part that stands for all components."""
@@ -258,9 +260,11 @@ class Recipe:
         if not isinstance(data, dict) or data.get("format") not in FORMATS:
             found = data.get("format") if isinstance(data, dict) else type(data).__name__
             raise ValueError(f"expected a recipe of format {FORMAT!r}, got {_short(found)}")
+        if unknown := sorted(data.keys() - FIELDS):
+            raise ValueError(f"a recipe has no field {_short(unknown[0])}, only {sorted(FIELDS)}")
         try:
             segments = tuple(
-                (name, tuple(_layer_from_dict(entry) for entry in layers))
+                (name, tuple(_layer_from_dict(entry) for entry in _list(layers)))
                 for name, layers in data["segments"].items()
             )
             shared = _parts_from_dict(data["shared"], SHARED_COMPONENTS)
@@ -322,11 +326,24 @@ def _layer_to_dict(layer: Layer) -> dict[str, Any]:
 def _layer_from_dict(entry: Mapping[str, Any]) -> Layer:
     source = {k: v for k, v in entry.items() if k not in ("layer", "scale", "stream")}
     factors = [_factor(entry.get(name, 1.0)) for name in ("scale", "stream")]
-    return Layer(index(entry["layer"]), _parts_from_dict(source, LAYER_COMPONENTS), *factors)
+    return Layer(_index(entry["layer"]), _parts_from_dict(source, LAYER_COMPONENTS), *factors)
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise ValueError(f"a segment's layers are a list, got {_short(value)}")
+    return value
+
+
+def _index(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"a layer is a whole number from 0, got {_short(value)}")
+    return value
 
 
 def _factor(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not (number and abs(value) < FLOAT32_END):
         raise ValueError(f"a scale is a finite number, got {_short(value)}")
     return float(value)
 

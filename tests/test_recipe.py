@@ -119,7 +119,7 @@ def parts_of(components):
     return sources.map(whole) | apart
 
 
-scales = st.floats(allow_nan=False, allow_infinity=False)
+scales = st.floats(-1e38, 1e38)
 layers = st.builds(Layer, st.integers(0, 50), parts_of(LAYER_COMPONENTS), scales, scales)
 segments = st.lists(
     st.tuples(st.text(), st.lists(layers, max_size=4).map(tuple)),
@@ -236,7 +236,14 @@ def edited(bank, edit):
         (lambda data: data.update(segments=[]), "not as to_json writes it"),
         (lambda data: data["segments"].update(layers=["low"]), "not as to_json writes it"),
         (lambda data: data["segments"]["layers"][0].pop("layer"), "lacks the field 'layer'"),
-        (lambda data: data["segments"]["layers"][0].update(layer="0"), "not as to_json writes it"),
+        (lambda data: data["segments"]["layers"][0].update(layer="0"), "a whole number from 0"),
+        (lambda data: data["segments"]["layers"][0].update(layer=True), "a whole number from 0"),
+        (lambda data: data["segments"]["layers"][0].update(layer=-1), "a whole number from 0"),
+        (lambda data: data["segments"]["layers"][0].update(scale=10**400), "a finite number"),
+        (lambda data: data["segments"]["layers"][0].update(stream=1e39), "a finite number"),
+        (lambda data: data["segments"].update(layers=""), "layers are a list"),
+        (lambda data: data["segments"].update(layers={}), "layers are a list"),
+        (lambda data: data.update(head="own"), "has no field 'head'"),
         (lambda data: data["segments"]["layers"][0].pop("expert"), "a source is"),
         (lambda data: data["segments"]["layers"][0].update(density=1), "a source is"),
         (lambda data: data.update(shared="average"), "a source is .* got 'average'"),
@@ -245,6 +252,37 @@ def edited(bank, edit):
 def test_json_that_is_no_recipe_is_refused(bank, edit, message):
     with pytest.raises(ValueError, match=message):
         Recipe.from_json(edited(bank, edit))
+
+
+ODD = [None, True, -1, 1.5, float("nan"), 10**400, "", "\ud800", [], {}, [[]], {"a": {}}, 1e39]
+
+
+def _places(value, path=()):
+    yield path
+    items = enumerate(value) if isinstance(value, list) else ()
+    for key, inner in value.items() if isinstance(value, dict) else items:
+        yield from _places(inner, (*path, key))
+
+
+def test_a_recipe_with_any_value_in_any_place_is_refused_or_survives_json():
+    one = Source.expert("one")
+    parts = tuple(zip(("attention", "mlp", "rest"), (one, one, one), strict=True))
+    ties = Source.operator("ties", ["one"], density=0.5, weight=[0.5, 1])
+    layers = (Layer.of(0, ties), Layer(1, parts, scale=1.1, stream=0.9))
+    recipe = Recipe("digest", (("stem", one), ("norm", one)), (("layers", layers),))
+    for path in list(_places(json.loads(recipe.to_json()))):
+        for value in ODD:
+            data = {"": json.loads(recipe.to_json())}
+            holder, key = data, ""
+            for step in path:
+                holder, key = holder[key], step
+            holder[key] = value
+            try:
+                read = Recipe.from_json(json.dumps(data[""]))
+            except ValueError:
+                continue
+            assert Recipe.from_json(read.to_json()).to_json() == read.to_json()
+            assert {read: str(read)}
 
 
 @pytest.mark.parametrize("text", ["", "{", "low, high"])
