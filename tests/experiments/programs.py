@@ -24,8 +24,8 @@ from merge_gym.studies.progress import budget_bar
 
 ROOT = Path(__file__).parents[2]
 QUICK = {
-    "train": ["episodes=24", "top=3", "subsets=5", "baselines=[average]"],
-    "search": ["budget=12", "subsets=5", "baselines=[average]"],
+    "train": ["episodes=12", "top=3", "subsets=5", "baselines=[average]"],
+    "search": ["budget=8", "subsets=5", "baselines=[average]"],
 }
 
 

@@ -35,7 +35,7 @@ def reporting(directory: Path) -> bool:
 
 MOMENTS = {
     "loading": exists(".lock"),
-    "searching": trials(8),
+    "searching": trials(5),
     "reporting": reporting,
     "writing": exists("recipe.json"),
 }
@@ -130,7 +130,7 @@ def test_a_terminal_sees_how_much_of_the_budget_is_spent(suite_file: Path, tmp_p
     process.communicate()
     os.close(ours)
     assert process.returncode == 0
-    assert b"/12.0 evaluations" in seen
+    assert b"/8.0 evaluations" in seen
     assert b"best" in seen
     assert b"100%" in seen
     assert b"Warning" not in seen

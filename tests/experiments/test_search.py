@@ -76,20 +76,27 @@ def test_the_linear_probe_stands_beside_them(finished: Path) -> None:
 def test_heads_that_are_calibrated_in_every_score_are_in_the_recipe(
     suite_file: Path, tmp_path: Path
 ) -> None:
-    run("search", suite_file, tmp_path, "+heads.examples=20")
+    run("search", suite_file, tmp_path, "+heads.examples=20", "budget=4", "baselines=[]")
     recipe = Recipe.from_json((tmp_path / "recipe.json").read_text())
     assert recipe.heads == Calibration(examples=20)
     assert "calibrated" not in {row["kind"] for row in results(tmp_path)["rows"]}
 
 
-@pytest.mark.parametrize("override", ["budget=12", "budget=7.3", "space=walk", "agent=evolution"])
+@pytest.fixture(scope="module")
+def walked(suite_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("runs") / "walked"
+    settings = ["space=walk", "agent=evolution", "budget=7.3", "baselines=[]"]
+    return run("search", suite_file, directory, *settings)
+
+
+@pytest.mark.parametrize(("which", "budget"), [("finished", 8), ("walked", 7.3)])
 def test_no_more_than_the_budget_is_spent_and_the_table_is_not_charged(
-    suite_file: Path, tmp_path: Path, override: str
+    request: pytest.FixtureRequest, which: str, budget: float
 ) -> None:
-    said = results(run("search", suite_file, tmp_path, override))
-    budget = 120 * (7.3 if "7.3" in override else 12)
-    assert budget - 120 < said["evaluation_cost"] <= budget
-    trials = [json.loads(line) for line in (tmp_path / "trials.jsonl").read_text().splitlines()]
+    directory = request.getfixturevalue(which)
+    said = results(directory)
+    assert 120 * (budget - 1) < said["evaluation_cost"] <= 120 * budget
+    trials = [json.loads(line) for line in (directory / "trials.jsonl").read_text().splitlines()]
     assert said["evaluation_cost"] == sum(trial["charged"] for trial in trials)
 
 
@@ -102,10 +109,10 @@ def test_the_same_seed_gives_the_same_run_and_another_another(
 
 
 def test_an_agent_that_plays_episodes_searches_walks_too(suite_file: Path, tmp_path: Path) -> None:
-    settings = ["agent=maskable_ppo", "space=walk", "+agent.top=4", "+agent.episodes=40"]
-    directory = run("search", suite_file, tmp_path, *settings)
+    settings = ["agent=maskable_ppo", "space=walk", "+agent.top=2", "+agent.episodes=12"]
+    directory = run("search", suite_file, tmp_path, *settings, "baselines=[]")
     assert found(directory)["name"] == "maskable_ppo"
-    assert results(directory)["evaluation_cost"] <= 12 * 120
+    assert results(directory)["evaluation_cost"] <= 8 * 120
 
 
 def summarised(folder: Path, monkeypatch, capsys) -> str:
@@ -117,19 +124,19 @@ def summarised(folder: Path, monkeypatch, capsys) -> str:
 
 
 def test_the_summary_tells_spaces_apart(
-    finished: Path, suite_file: Path, tmp_path: Path, monkeypatch, capsys
+    finished: Path, walked: Path, tmp_path: Path, monkeypatch, capsys
 ) -> None:
-    walked = run("search", suite_file, tmp_path / "runs" / "walk", "space=walk")
-    (walked.parent / "again").mkdir()
+    folder = tmp_path / "runs"
+    (folder / "again").mkdir(parents=True)
     data = results(walked)
     del data["space"]  # as runs were written before there were spaces
-    (walked.parent / "again" / "results.json").write_text(json.dumps(data))
-    copied = walked.parent / "copied"
-    copied.mkdir()
-    for name in ("results.json", "config.yaml"):
-        (copied / name).write_text((finished / name).read_text())
-    (walked.parent / "again" / "config.yaml").write_text((walked / "config.yaml").read_text())
-    printed = summarised(walked.parent, monkeypatch, capsys)
+    (folder / "again" / "results.json").write_text(json.dumps(data))
+    (folder / "again" / "config.yaml").write_text((walked / "config.yaml").read_text())
+    for directory in (finished, walked):
+        (folder / directory.name).mkdir()
+        for name in ("results.json", "config.yaml"):
+            (folder / directory.name / name).write_text((directory / name).read_text())
+    printed = summarised(folder, monkeypatch, capsys)
     runs = {
         cells[2]: int(cells[3])
         for line in printed.splitlines()
