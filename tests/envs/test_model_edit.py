@@ -14,7 +14,7 @@ from gymnasium.error import ResetNeeded
 from gymnasium.utils import env_checker
 from gymnasium.vector import AutoresetMode
 
-from merge_gym import LayerBank, ReferenceEvaluator, Request
+from merge_gym import LayerBank, Evaluator, Request
 from merge_gym.envs.making import make_edit_env, make_edit_vector_env
 from merge_gym.envs.model_edit import ModelEditEnv, ModelEditVectorEnv
 from tests.envs.infos import assert_same_infos
@@ -168,7 +168,7 @@ def test_what_edits_gave_and_the_budget_left_are_observed(make):
 
 @pytest.fixture(scope="module")
 def real(suite):
-    return ReferenceEvaluator(LayerBank(suite, ["average"]), subsets=4)
+    return Evaluator(LayerBank(suite, ["average"]), subsets=4)
 
 
 def test_layers_are_stacked_and_scored_by_a_real_scorer(real):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import warnings
 from dataclasses import replace
+from types import SimpleNamespace
 
 import gymnasium as gym
 import numpy as np
@@ -160,7 +161,8 @@ def test_a_table_of_other_candidates_is_not_continued(suite, file):
 
 
 def test_speed_counts_the_episodes_that_random_actions_finish(file, monkeypatch):
-    monkeypatch.setattr("experiments.replaying.time.process_time", iter([10.0, 14.0]).__next__)
+    clock = SimpleNamespace(process_time=iter([10.0, 14.0]).__next__, perf_counter=float)
+    monkeypatch.setattr("experiments.replaying.time", clock)
     shortest, environments, steps = 2, 8, 40
     finished = 4 * table_speed(file, environments, steps)
     assert 0 < finished == int(finished) <= environments * steps / shortest

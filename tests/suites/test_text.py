@@ -88,18 +88,22 @@ def test_a_batch_of_padded_texts_gives_the_logits_of_each_alone(tmp_path):
         torch.testing.assert_close(logits[number], alone, atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("family", ["gpt2", "t5"])
-@pytest.mark.parametrize("metric", LANGUAGE)
-def test_language_metrics_are_what_the_plain_model_gives_one_sequence_at_a_time(
-    tmp_path, family, metric
-):
+@pytest.fixture(scope="module", params=[(f, m) for f in ("gpt2", "t5") for m in LANGUAGE])
+def scored(request, tmp_path_factory):
+    """A language model's family, its metric, and the file of a suite that is scored by it."""
+    family, metric = request.param
     task, rows = LANGUAGE[metric]
-    file = write_suite(tmp_path, family, task | {"metric": metric}, rows)
+    directory = tmp_path_factory.mktemp(family)
+    return family, metric, write_suite(directory, family, task | {"metric": metric}, rows)
+
+
+def test_language_metrics_are_what_the_plain_model_gives_one_sequence_at_a_time(scored):
+    family, metric, file = scored
     bank = LayerBank(load_suite(file), shared="one")
     values = ReferenceEvaluator(bank, subsets=2).values(Recipe.uniform("one", bank))["task"]
-    model = tiny_text.MODELS[family]().from_pretrained(tmp_path / "one").eval()
+    model = tiny_text.MODELS[family]().from_pretrained(file.parent / "one").eval()
     score = by_hand(model, family, metric)
-    expected = [score(row) for row in rows[0::2]]
+    expected = [score(row) for row in LANGUAGE[metric][1][0::2]]
     assert values.tolist() == pytest.approx(expected, abs=1e-6)
     assert len(set(expected)) > 1 or metric == "exact_match"
 
@@ -135,11 +139,8 @@ def by_hand(model, family: str, metric: str):
     return score
 
 
-@pytest.mark.parametrize("family", ["gpt2", "t5"])
-@pytest.mark.parametrize("metric", LANGUAGE)
-def test_the_engine_gives_the_references_values(tmp_path, family, metric):
-    task, rows = LANGUAGE[metric]
-    bank = LayerBank(load_suite(write_suite(tmp_path, family, task | {"metric": metric}, rows)))
+def test_the_engine_gives_the_references_values(scored):
+    bank = LayerBank(load_suite(scored[-1]))
     evaluators = [kind(bank, subsets=2) for kind in (ReferenceEvaluator, Evaluator)]
     for source in bank.candidates.names:
         recipe = Recipe.uniform(source, bank)
