@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -191,7 +192,16 @@ def write(run: Run, rows: list[Row]) -> None:
     figure = accuracy_figure(lines(rows), f"{run.bank.suite.name}, {run.config.agent.name}")
     pictures.save(figure, run.directory / "accuracy.png")
     scores = {split: getattr(found(rows), split) for split in SPLITS}
+    clear_unfinished(run.directory)
     merge_gym.export(best.recipe, run.bank.suite, run.directory / "checkpoint", scores)
+
+
+def clear_unfinished(directory: Path) -> None:
+    """Remove the checkpoints that a killed process of this run was writing; the caller holds the
+    folder's lock, so no other process does."""
+    for left in directory.glob(".checkpoint-*"):
+        if left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left)
 
 
 def show(run: Run, rows: list[Row], started: float) -> None:
