@@ -14,7 +14,7 @@ from gymnasium.error import ResetNeeded
 from gymnasium.utils import env_checker
 from gymnasium.vector import AutoresetMode
 
-from merge_gym import LayerBank, Evaluator, Request
+from merge_gym import Evaluator, LayerBank, Request
 from merge_gym.envs.making import make_edit_env, make_edit_vector_env
 from merge_gym.envs.model_edit import ModelEditEnv, ModelEditVectorEnv
 from tests.envs.infos import assert_same_infos
