@@ -13,13 +13,14 @@ import csv
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import hydra
 import numpy as np
 from hydra.utils import to_absolute_path
 from omegaconf import DictConfig, OmegaConf
-from rich.table import Table as Screen
+from rich.console import Console
+from rich.table import Table
 from tqdm import tqdm
 
 from agents.priors import learn_prior
@@ -33,7 +34,7 @@ from experiments.benchmarking.statistics import (
     improvement,
     interquartile_mean,
 )
-from experiments.tables import screen
+from experiments.tables import fitted, screen
 from merge_gym.files import replacing
 
 AGENT = "edit_actor_critic"
@@ -69,29 +70,42 @@ def _regret(job: Job) -> float:
     return max(100 * table.optimum()[1] - score(table, play(job).found), 0.0)
 
 
-def comparison(tables: Sequence[str], budgets: Sequence[tuple[float, Values, Values]]) -> Screen:
-    """A row for each table and budget, and one for all tables."""
-    shown = Screen(
+def comparison(
+    tables: Sequence[str], budgets: Sequence[tuple[float, Values, Values]], console: Console
+) -> Table:
+    """A row for each table and budget, and one for all tables; with intervals where there is room
+    for them."""
+    return fitted(console, (_comparison(tables, budgets, of) for of in (True, False)))
+
+
+def _comparison(
+    tables: Sequence[str], budgets: Sequence[tuple[float, Values, Values]], intervals: bool
+) -> Table:
+    shown = Table(
         title="regret without and with a prior learnt on the other tables, interquartile mean",
         title_justify="left",
     )
     for column in ("left out", "budget", "without", "with", "with is better"):
-        shown.add_column(column, justify="left" if column == "left out" else "right")
+        justify: Literal["left", "right"] = "left" if column == "left out" else "right"
+        shown.add_column(column, justify=justify, no_wrap=True)
     for budget, without, learnt in budgets:
         for row, table in enumerate(tables):
             ours, theirs = learnt[row : row + 1], without[row : row + 1]
-            shown.add_row(Path(table).name.split(".")[0], *_cells(budget, theirs, ours))
-        shown.add_row("all", *_cells(budget, without, learnt), style="bold", end_section=True)
+            name = Path(table).name.split(".")[0]
+            shown.add_row(name, *_cells(budget, theirs, ours, intervals))
+        cells = _cells(budget, without, learnt, intervals)
+        shown.add_row("all", *cells, style="bold", end_section=True)
     return shown
 
 
-def _cells(budget: float, without: Values, learnt: Values) -> list[str]:
+def _cells(budget: float, without: Values, learnt: Values, intervals: bool) -> list[str]:
     means = [estimate(interquartile_mean, values) for values in (without, learnt)]
-    return [f"{budget:g}", *map(_figure, means), _figure(improvement(learnt, without))]
+    figures = [*means, improvement(learnt, without)]
+    return [f"{budget:g}", *(_figure(of, intervals) for of in figures)]
 
 
-def _figure(of: Estimate) -> str:
-    return f"{of.value:.2f} ({of.low:.2f}–{of.high:.2f})"
+def _figure(of: Estimate, interval: bool) -> str:
+    return f"{of.value:.2f}" + (f" ({of.low:.2f}–{of.high:.2f})" if interval else "")
 
 
 def write(
@@ -121,7 +135,8 @@ def main(config: DictConfig) -> None:
         write(plan.tables, results, directory / "results.csv")
     except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from None
-    screen().print(comparison(plan.tables, results))
+    console = screen()
+    console.print(comparison(plan.tables, results, console))
 
 
 if __name__ == "__main__":

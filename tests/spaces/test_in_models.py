@@ -8,7 +8,7 @@ import torch
 import transformers
 
 from merge_gym import Evaluator, LayerBank, ReferenceEvaluator, spaces
-from merge_gym.exports.checkpoints import export
+from merge_gym.exports.checkpoints import checkpoint_places, export
 from merge_gym.merging.assembly import assemble
 from tests.models.family import TOLERANCE, padded_tokens, write_case
 
@@ -59,7 +59,8 @@ def test_what_a_space_spells_scores_as_the_reference_does_and_reloads(family, na
     if case.suite.adapter.head:
         assert Evaluator(bank, subsets=1).score(recipe) == reference.score(recipe)
     export(recipe, case.suite, tmp_path / "merged")
-    reloaded = auto.from_pretrained(tmp_path / "merged" / "one").eval()
+    places = checkpoint_places(case.suite, tmp_path / "merged")
+    reloaded = auto.from_pretrained(places["one"]).eval()
     here = assemble(recipe, bank, "one")
     deviation = (reloaded(**case.inputs).logits - here(**case.inputs).logits).abs().max()
     assert deviation <= TOLERANCE * max(1.0, float(expected.abs().max()))
