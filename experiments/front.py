@@ -39,8 +39,7 @@ from merge_gym.studies.objectives import (
     undominated,
     values_of,
 )
-
-TRIALS = "trials.jsonl"
+from merge_gym.studies.study import TRIALS
 
 
 @dataclass(frozen=True)

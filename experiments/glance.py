@@ -58,7 +58,7 @@ def is_papers(row: Row) -> bool:
 
 def lines(rows: Sequence[Row]) -> list[Line]:
     """The bound, the best uniform merges by the search split, what was found, and the controls."""
-    kept = [_experts(rows)]
+    kept = [experts(rows)]
     papers = [row for row in rows if is_papers(row)]
     tuned = [row for row in rows if weighs_each_expert(row)]
     others = [row for row in rows if row.kind == "uniform" and row not in papers + tuned]
@@ -97,12 +97,12 @@ def _line(row: Row, label: str, group: str) -> Line:
     return Line(label, group, row.search, row.test)
 
 
-def _experts(rows: Sequence[Row]) -> Line:
+def experts(rows: Sequence[Row]) -> Line:
     """Each task's best expert by its search split."""
-    experts = [row for row in rows if row.kind == "expert"]
+    members = [row for row in rows if row.kind == "expert"]
     search: dict[str, float] = {}
     test: dict[str, float] = {}
-    for row in experts:
+    for row in members:
         for task, score in row.search.items():
             if score > search.get(task, -1.0):
                 search[task], test[task] = score, row.test[task]

@@ -32,7 +32,7 @@ from agents.episodes import EpisodeRecord, read_episodes
 from agents.in_environment import EPISODES
 from experiments import pictures
 from experiments.configs import flat
-from experiments.glance import is_papers
+from experiments.glance import experts, is_papers
 from experiments.paper_figures import ABLATION, HOURS, METHODS, PUBLISHED, RATIOS
 from experiments.report import Row, found, rows_from_json
 from experiments.running import RESULTS
@@ -87,19 +87,13 @@ class PaperRun:
     def figures(self) -> dict[str, float]:
         """The test figure of each of METHODS that stands in the report; of an operator that stands
         there with several settings that of the best on the search split."""
-        experts = [row for row in self.rows if row.kind == "expert"]
-        figures = {METHODS[0]: fmean(max(of.test[task] for of in experts) for task in self.tasks)}
+        figures = {METHODS[0]: experts(self.rows).percent("test")}
         for method, operator in zip(METHODS[1:-1], OPERATORS, strict=True):
             alike = [row for row in self.rows if is_papers(row) and _operator(row) == operator]
             if alike:
-                figures[method] = max(alike, key=lambda row: row.mean("search")).mean("test")
-        figures[METHODS[-1]] = found(self.rows).mean("test")
-        return {method: 100 * figure for method, figure in figures.items()}
-
-    @property
-    def tasks(self) -> list[str]:
-        """Their names."""
-        return list(self.rows[0].test)
+                best = max(alike, key=lambda row: row.mean("search"))
+                figures[method] = 100 * best.mean("test")
+        return figures | {METHODS[-1]: 100 * found(self.rows).mean("test")}
 
 
 def _operator(row: Row) -> str:

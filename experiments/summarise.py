@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.configs import flat
-from experiments.glance import is_papers, weighs_each_expert
+from experiments.glance import experts, is_papers, weighs_each_expert
 from experiments.report import Row, rows_from_json
 from experiments.tables import fitted, screen
 
@@ -79,14 +79,13 @@ class Outcome:
         """The outcome of one results.json."""
         data, config = json.loads(file.read_text()), file.with_name("config.yaml")
         rows = rows_from_json(data["rows"])
-        experts = [row for row in rows if row.kind == "expert"]
         uniform = [row for row in rows if row.kind == "uniform"]
         tuned = [_percent(row) for row in uniform if weighs_each_expert(row)]
         return cls(
             suite=data["suite"],
             agent=data["agent"],
             space=data.get("space", "Walk"),  # earlier runs knew no other
-            experts=100 * fmean(max(row.test[task] for row in experts) for task in rows[0].test),
+            experts=experts(rows).percent("test"),
             paper=max(_percent(row) for row in uniform if is_papers(row)),
             tuned=max(tuned, default=None),
             uniform=_percent(max(uniform, key=lambda row: row.mean("search"))),

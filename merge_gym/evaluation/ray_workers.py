@@ -15,6 +15,7 @@ Identity = tuple[str, str]
 
 
 def identity(scorer: ModelScorer) -> Identity:
+    """Of the scorer's package and suite, in the process that asks."""
     return merge_gym.__version__, scorer.bank.suite.digest
 
 

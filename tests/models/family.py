@@ -23,6 +23,17 @@ from merge_gym.suites import Split, Task
 EXPERTS = ("one", "two")
 TOLERANCE = 1e-6
 
+NARROW = {
+    "vocab_size": 30,
+    "hidden_size": 16,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "initializer_range": 0.3,
+    "pad_token_id": 1,
+}
+"""Sizes of a model that takes moments, by the names that most configurations have."""
+
 Save = Callable[[Path], object]
 """Writes a checkpoint of the family, with fresh random weights."""
 

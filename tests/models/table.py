@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from merge_gym import Evaluator, LayerBank, Recipe
 from merge_gym.models import ADAPTERS
 from tests.models.family import (
+    NARROW,
     TOLERANCE,
     FamilyCase,
     PlainProcess,
@@ -38,16 +39,7 @@ import transformers  # isort: skip  # after merge_gym.models, which mends torchv
 DOCUMENT = Path(__file__).parents[2] / "docs/families.md"
 BEGIN, END = "<!-- make families writes from here -->", "<!-- to here -->"
 
-SIZES = {
-    "vocab_size": 30,
-    "hidden_size": 16,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-    "initializer_range": 0.3,
-    "num_labels": 4,
-    "pad_token_id": 1,
-}
+SIZES = NARROW | {"num_labels": 4}
 TEXT = {**SIZES, "max_position_embeddings": 16}
 DECODER = {**TEXT, "num_key_value_heads": 1, "head_dim": 8}
 BOTH = {

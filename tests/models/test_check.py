@@ -9,17 +9,8 @@ import torch
 import transformers
 
 from merge_gym.models import ADAPTERS, check_forward, load_checkpoint
-from tests.models.family import padded_tokens
+from tests.models.family import NARROW, padded_tokens
 
-SIZES = {
-    "vocab_size": 30,
-    "hidden_size": 16,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-    "initializer_range": 0.3,
-    "pad_token_id": 1,
-}
 REFUSED = {
     "DiffLlama": ("DiffLlamaForCausalLM", "logits of up to .* are off by"),
     "SqueezeBert": ("SqueezeBertForSequenceClassification", "IndexError: too many indices"),
@@ -31,7 +22,7 @@ SETTINGS = {"SqueezeBert": {"embedding_size": 16}, "XLNet": {"d_inner": 32, "d_h
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_model_that_does_not_run_by_layers_is_refused_with_its_type(name, tmp_path):
     model_class, message = REFUSED[name]
-    config = getattr(transformers, f"{name}Config")(**SIZES | SETTINGS.get(name, {}))
+    config = getattr(transformers, f"{name}Config")(**NARROW | SETTINGS.get(name, {}))
     getattr(transformers, model_class)(config).save_pretrained(tmp_path)
     expected = rf"type '{config.model_type}' do not run as stem, layers, tail: {message}.* of their"
     with pytest.raises(ValueError, match=expected):
@@ -40,7 +31,7 @@ def test_a_model_that_does_not_run_by_layers_is_refused_with_its_type(name, tmp_
 
 @pytest.fixture
 def expert(tmp_path):
-    config = transformers.BertConfig(**SIZES | {"num_hidden_layers": 9})
+    config = transformers.BertConfig(**NARROW | {"num_hidden_layers": 9})
     transformers.BertForSequenceClassification(config).save_pretrained(tmp_path)
     return load_checkpoint(str(tmp_path))
 

@@ -10,6 +10,7 @@ import transformers
 from merge_gym.models import adapter_for, generic, load_checkpoint
 from merge_gym.models.adapter import ADAPTERS
 from tests.models.family import (
+    NARROW,
     TOLERANCE,
     FamilyCase,
     auto,
@@ -20,17 +21,7 @@ from tests.models.family import (
     write_case,
 )
 
-SIZES = {
-    "vocab_size": 30,
-    "hidden_size": 16,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-    "max_position_embeddings": 12,
-    "initializer_range": 0.3,
-    "num_labels": 4,
-    "pad_token_id": 1,
-}
+SIZES = NARROW | {"max_position_embeddings": 12, "num_labels": 4}
 CLASSIFIER = transformers.AutoModelForSequenceClassification
 LANGUAGE = transformers.AutoModelForCausalLM
 CLASSES = {
